@@ -1,0 +1,1 @@
+"""The voice server: what an allocataire hears and keys on the telephone."""

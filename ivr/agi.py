@@ -1,0 +1,371 @@
+"""The AGI session of one call: pyst2's commands on a transport of our own.
+
+pyst2 installs a signal handler, writes every reply to stderr, escapes nothing, takes a hang-up for
+a ValueError and loses `(timeout)`; all of that is mended here, and nothing else imports it.
+
+Asterisk throws away the keys pressed while no command runs, so one always runs when a key may come:
+a Background that ends with a silence, or a `WAIT FOR DIGIT -1`. Such a wait is never ended to send
+the next command: that command ends it, and Asterisk answers the wait first. Replies therefore come
+in the order of the commands, one for each.
+
+Source: run_agi, parse_args, handle_exec and handle_waitfordigit in Asterisk 22's res/res_agi.c.
+"""
+
+import os
+import re
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from asterisk.agi import (
+    AGI,
+    AGIAppError,
+    AGIError,
+    AGIHangup,
+    AGIInvalidCommand,
+    AGIResultHangup,
+    AGIUsageError,
+)
+
+__all__ = [
+    "AGIAppError",
+    "AGIError",
+    "AGIHangup",
+    "AGIInvalidCommand",
+    "AGIResultHangup",
+    "AGIUsageError",
+    "Agi",
+    "Result",
+    "Wakeup",
+]
+
+Result = dict[str, tuple[str, str]]
+"""A reply as pyst2 has it: `result` and other keys, each with its value and the text in ( )."""
+
+REPLY_SECONDS = 15.0  # for a command that answers at once; far beyond a busy Asterisk
+PLAY_SECONDS = 300.0  # for prompts: beyond the longest of them
+
+COMMAND_BYTES = 2_048  # the longest line that every version of Asterisk reads
+LINE_BYTES = 8_192  # the longest line taken from Asterisk
+ENVIRONMENT_LINES = 200  # about 25, and up to 127 arguments of the dialplan's AGI()
+USAGE_LINES = 200
+
+# Asterisk reads lines through a buffer but looks at the socket to end a wait. Two lines that it
+# reads at once would leave the wait running, the second line unseen: it gets time to read the
+# first (measured: up to 2 ms on an idle machine). If that was not enough, one more line frees it.
+SETTLE_SECONDS = 0.02
+NUDGE_SECONDS = 0.2
+
+_WAIT = "WAIT FOR DIGIT -1"
+_NUDGE = "NOOP"
+_KEYS = frozenset("0123456789*#ABCD")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FILE = re.compile(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*")
+_RESULT = re.compile(r"200 result=([^\s(]*)(?: \((.*)\))?((?: \w+=\S+)*)")
+
+
+class Wakeup:
+    """An event that poll(2) can wait for; any thread may set it, even after its close."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()  # else a late set could write to the next owner of the fd
+        self._open = True
+
+    def fileno(self) -> int:
+        """Give the file descriptor, readable while the event is set."""
+        return self._fd
+
+    def set(self) -> None:
+        """Wake whoever polls."""
+        with self._lock:
+            if self._open:
+                os.eventfd_write(self._fd, 1)
+
+    def clear(self) -> None:
+        """Forget what was set so far."""
+        with suppress(BlockingIOError):  # nothing was
+            os.eventfd_read(self._fd)
+
+    def close(self) -> None:
+        """Free the file descriptor; safe to call twice."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                os.close(self._fd)
+
+
+class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
+    """One call's session, for the one thread of that call.
+
+    `connection` is the socket that Asterisk opened; the session owns it from now on and reads the
+    environment from it into `env`. `typed` holds the keys pressed and not yet taken by a question,
+    in order. Seconds are the longest that Asterisk may stay silent.
+
+    Every method raises AGIHangup once the call has ended, however Asterisk shows it: a HANGUP line,
+    a dead channel, a closed or broken connection, silence. Other AGIErrors: AGIInvalidCommand and
+    AGIUsageError for a command that Asterisk refuses, AGIAppError for one that failed, AGIError for
+    a reply that is none. No text of theirs holds a key or a reply. Arguments that could smuggle in
+    a second command are refused by ValueError before anything is sent.
+
+    pyst2's own commands must answer within `reply_seconds`; what lasts longer is the dialplan's.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        reply_seconds: float = REPLY_SECONDS,
+        play_seconds: float = PLAY_SECONDS,
+    ) -> None:
+        self.typed: deque[str] = deque()
+        self._socket = connection
+        self._reply_seconds = reply_seconds
+        self._play_seconds = play_seconds
+        self._buffer = bytearray()
+        self._owed: deque[str] = deque()  # commands whose reply is still to be read, oldest first
+        self._listening_since = 0.0
+        self._wakeup = Wakeup()  # of the future that `wait_key` waits for
+        connection.setblocking(True)
+        self._tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
+        if self._tcp:  # else the command that ends a wait would itself wait for an ACK (Nagle)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # poll(2), since select(2) ends at 1,024 files.
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+        self._poll_with_wakeup = select.poll()
+        self._poll_with_wakeup.register(connection, select.POLLIN)
+        self._poll_with_wakeup.register(self._wakeup, select.POLLIN)
+        self.env = self._read_environment()
+
+    def play(self, files: Sequence[str]) -> None:
+        """Play sound files without gaps until the last ends or a key is pressed, which is kept.
+
+        Files are named without extension, such as `svi/accueil`. Nothing is played if keys are
+        already waiting (barge-in).
+        """
+        line = _exec_line("Background", files)
+        self._settle()
+        if not self.typed:
+            self._keep_key(self._command(line, self._play_seconds))
+
+    def announce(self, files: Sequence[str]) -> None:
+        """Play sound files to the end; keys pressed meanwhile are lost."""
+        self._keep_key(self._command(_exec_line("Playback", files), self._play_seconds))
+
+    def wait_key(self, timeout: float, until: "Future[Any] | None" = None) -> bool:
+        """Wait for a key, or collect keys until a future is done; `timeout` seconds at most.
+
+        Say whether keys wait to be taken. Asterisk goes on listening when the time is up, so that
+        no key is lost before the next command.
+        """
+        deadline = time.monotonic() + timeout
+        if until:
+            until.add_done_callback(lambda _: self._wakeup.set())
+        while not (until.done() if until else self.typed):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._listen()
+            if self._arrives(left, or_wakeup=until is not None):
+                self._take_owed()
+            else:
+                self._wakeup.clear()
+        return bool(self.typed)
+
+    def close(self) -> None:
+        """End the session; Asterisk goes on in its dialplan. Safe to call twice."""
+        self._socket.close()
+        self._owed.clear()
+        self._wakeup.close()
+
+    def execute(self, command: str, *args: object) -> Result:
+        """Send one of pyst2's commands and give its result."""
+        line = " ".join([command, *map(str, args)]).rstrip()
+        result = self._command(line, self._reply_seconds)
+        if result["result"][0] == "-1":
+            if result["result"][1] == "hangup":
+                raise AGIResultHangup("the caller hung up")
+            raise AGIAppError("the command failed, or the caller hung up")
+        return result
+
+    def _quote(self, value: object) -> str:
+        """Quote an argument so that parse_args of res_agi reads it back unchanged."""
+        text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{text}"'
+
+    # The commands and their replies
+
+    def _command(self, line: str, seconds: float) -> Result:
+        """Send a line and give its result, after taking those of the commands before it."""
+        wire = _wire(line)
+        self._settle()
+        self._send(wire)
+        self._catch_up()
+        return self._read_result(seconds)
+
+    @property
+    def _listening(self) -> bool:
+        return _WAIT in self._owed
+
+    def _listen(self) -> None:
+        """Have Asterisk wait for a key, unless it does already."""
+        if not self._listening:
+            self._send(_wire(_WAIT))
+            self._owed.append(_WAIT)
+            self._listening_since = time.monotonic()
+
+    def _settle(self) -> None:
+        """Take the key that has ended the wait, or leave Asterisk the time to begin the wait."""
+        while self._listening and self._arrives(
+            self._listening_since + SETTLE_SECONDS - time.monotonic()
+        ):
+            self._take_owed()
+
+    def _catch_up(self) -> None:
+        """Read the replies owed before that of the command just sent; see NUDGE_SECONDS.
+
+        A wait that ended by a key doesn't show whether Asterisk has seen the command: nudge too.
+        """
+        while self._owed:
+            if not self._arrives(NUDGE_SECONDS) or self._take_owed():
+                self._send(_wire(_NUDGE))
+                while self._owed:
+                    self._take_owed()
+                self._owed.append(_NUDGE)
+                break
+
+    def _take_owed(self) -> bool:
+        """Read the oldest reply owed; say whether it brought a key."""
+        command = self._owed.popleft()
+        result = self._read_result(self._reply_seconds)
+        if self._tcp:  # Asterisk holds back its next reply until this one is acknowledged: 40 ms
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return command == _WAIT and self._keep_key(result)
+
+    def _keep_key(self, result: Result) -> bool:
+        """Keep the key whose ASCII code is the result, if it is one."""
+        code = result["result"][0]
+        if code == "-1":
+            raise self._lost("the caller hung up")
+        key = chr(int(code)) if code.isascii() and code.isdigit() and len(code) < 4 else ""
+        if key in _KEYS:
+            self.typed.append(key)
+        return key in _KEYS
+
+    def _read_result(self, seconds: float) -> Result:
+        deadline = time.monotonic() + seconds
+        line = self._read_line(deadline)
+        match = _RESULT.fullmatch(line)
+        if not match:
+            raise self._refusal(line, deadline)
+        value, data, others = match.groups(default="")
+        result = {"result": (value, data)}
+        for field in others.split():
+            name, _, value = field.partition("=")
+            result[name] = (value, "")
+        return result
+
+    def _refusal(self, line: str, deadline: float) -> AGIError:
+        """Say what a reply other than 200 means."""
+        match line[:4]:
+            case "510 ":
+                return AGIInvalidCommand("Asterisk doesn't know the command")
+            case "511 ":
+                return self._lost("the channel is dead")
+            case "520 ":
+                return AGIUsageError("Asterisk refuses the command's arguments")
+            case "520-":
+                return self._usage(deadline)
+        return self._garbled("Asterisk's reply is not AGI")
+
+    def _usage(self, deadline: float) -> AGIError:
+        """Pass over the usage that a 520 tells in many lines."""
+        for _ in range(USAGE_LINES):
+            if self._read_line(deadline).startswith("520 "):
+                return AGIUsageError("Asterisk refuses the command's arguments")
+        return self._garbled("Asterisk's reply is too long")
+
+    # The environment and the transport
+
+    def _read_environment(self) -> dict[str, str]:
+        """Read the `agi_…: value` lines; whatever callers may have written, values are one line."""
+        deadline = time.monotonic() + self._reply_seconds
+        env: dict[str, str] = {}
+        for _ in range(ENVIRONMENT_LINES):
+            line = self._read_line(deadline)
+            if not line:
+                return env
+            key, _, value = "".join(filter(str.isprintable, line)).partition(":")
+            if key.startswith("agi_"):
+                env[key] = value.strip()
+        raise self._garbled("the AGI environment is too long")
+
+    def _read_line(self, deadline: float) -> str:
+        while (end := self._buffer.find(b"\n")) < 0:
+            if len(self._buffer) > LINE_BYTES:
+                raise self._garbled("a line from Asterisk is too long")
+            self._receive(deadline)
+        line = self._buffer[:end].decode(errors="replace")  # caller names arrive cut
+        del self._buffer[: end + 1]
+        if line == "HANGUP":
+            raise self._lost("the caller hung up")
+        return line
+
+    def _receive(self, deadline: float) -> None:
+        if not self._poll.poll(max(0.0, (deadline - time.monotonic()) * 1000)):
+            raise self._lost("Asterisk doesn't answer")
+        try:
+            received = self._socket.recv(LINE_BYTES)
+        except OSError as error:
+            raise self._lost("the connection to Asterisk broke") from error
+        if not received:
+            raise self._lost("Asterisk closed the connection")
+        self._buffer += received
+
+    def _arrives(self, seconds: float, *, or_wakeup: bool = False) -> bool:
+        """Wait for something from Asterisk; False if the time was up, or the wakeup came, first."""
+        if b"\n" in self._buffer:
+            return True
+        poll = self._poll_with_wakeup if or_wakeup else self._poll
+        ready = poll.poll(max(0.0, seconds * 1000))
+        return any(fd != self._wakeup.fileno() for fd, _ in ready)
+
+    def _send(self, wire: bytes) -> None:
+        try:
+            self._socket.sendall(wire)
+        except OSError as error:
+            raise self._lost("the connection to Asterisk broke") from error
+
+    def _lost(self, reason: str) -> AGIHangup:
+        """Close the session for good and give what is to be raised."""
+        self.close()
+        return AGIHangup(reason)
+
+    def _garbled(self, reason: str) -> AGIError:
+        """Close the session, since replies can no longer be told apart."""
+        self.close()
+        return AGIError(reason)
+
+
+def _exec_line(application: str, files: Sequence[str]) -> str:
+    if not files or not all(map(_FILE.fullmatch, files)):
+        raise ValueError("sound files are named by lower-case letters, digits, - _ and /")
+    return f'EXEC {application} "{"&".join(files)}"'
+
+
+def _wire(line: str) -> bytes:
+    """Give the bytes of a command; ValueError if Asterisk would read another one."""
+    if _CONTROL.search(line):
+        raise ValueError("an AGI command holds a control character")
+    wire = f"{line}\n".encode()
+    if len(wire) > COMMAND_BYTES:
+        raise ValueError(f"an AGI command is longer than {COMMAND_BYTES} bytes")
+    return wire

@@ -1,0 +1,132 @@
+"""Accounts as those who run the service see them: made for demo and tests, and shown."""
+
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from sqlalchemy import Select, select
+
+from shared import credentials
+from shared.errors import StoreError
+from shared.identifiers import CAISSE, e164, is_number
+from shared.models import Account, Credential, LoginSession, Person, Role, Situation
+from shared.people import PersonData, seal_person
+from shared.secret import Secret
+from shared.store import Store
+
+
+class BadAccountError(StoreError):
+    """What is asked for is not an account: why, in French, without quoting it."""
+
+
+@dataclass(frozen=True)
+class NewAccount:
+    """A dossier with one allocataire; repr hides whose."""
+
+    caisse: str
+    number: str = field(repr=False)
+    mobile: str | None = field(repr=False)
+
+    def check(self) -> None:
+        """Raise BadAccountError for the first thing that is wrong."""
+        if not CAISSE.fullmatch(self.caisse):
+            raise BadAccountError("caisse : deux chiffres, 2A, 2B, 641, 642, 971 à 974 ou 976")
+        if not is_number(self.number):
+            raise BadAccountError("numéro : 7 chiffres, zéros du début compris")
+        if self.mobile is not None and self.mobile != e164(self.mobile):
+            raise BadAccountError("mobile : un numéro valide, de la forme +33612345678")
+
+
+def add(store: Store, account: NewAccount, password: Secret) -> None:
+    """Make an account with a given password: demo and tests only (D12).
+
+    BadAccountError if something is wrong, or the account exists.
+    """
+    account.check()
+    check_password(password)
+    with store.database.write() as transaction:
+        if transaction.scalar(_where(account.caisse, account.number)) is not None:
+            raise BadAccountError("ce dossier existe déjà")
+        row = Account(
+            id=uuid4(),
+            caisse=account.caisse,
+            number=account.number,
+            situation=Situation.AFFILIE,
+            created_at=store.clock(),
+        )
+        transaction.add(row)
+        transaction.flush()
+        person = Person(id=uuid4(), account_id=row.id, role=Role.ALLOCATAIRE)
+        for column, value in seal_person(
+            store.keys, person.id, PersonData(mobile=account.mobile)
+        ).items():
+            setattr(person, column, value)
+        transaction.add(person)
+    credentials.set_secret(store, account.caisse, account.number, password)
+
+
+def check_password(password: Secret) -> None:
+    """Raise BadAccountError unless it is 8 digits (R02)."""
+    text = password.reveal()
+    if not (len(text) == 8 and text.isascii() and text.isdigit()):
+        raise BadAccountError("mot de passe : 8 chiffres")
+
+
+@dataclass(frozen=True)
+class AccountView:
+    """What may be shown of an account: no name, no contact, no secret."""
+
+    caisse: str
+    situation: str
+    persons: list[str]  # « allocataire, mobile » …
+    credentials: list[str]  # « password active since 2026-11-21 » …
+    open_sessions: int
+
+
+def show(store: Store, caisse: str, number: str) -> AccountView | None:
+    """Describe an account; None if there is no such one."""
+    now = store.clock()
+    with store.database.read() as transaction:
+        account = transaction.scalar(_where(caisse, number))
+        if account is None:
+            return None
+        persons = transaction.scalars(
+            select(Person).where(Person.account_id == account.id).order_by(Person.role)
+        )
+        secrets = transaction.scalars(
+            select(Credential)
+            .where(Credential.account_id == account.id)
+            .order_by(Credential.created_at)
+        )
+        sessions = transaction.scalars(
+            select(LoginSession.opened_at).where(
+                LoginSession.account_id == account.id,
+                LoginSession.ended_at.is_(None),
+                LoginSession.expires_at > now,
+            )
+        ).all()
+        return AccountView(
+            caisse=account.caisse,
+            situation=account.situation,
+            persons=[_person(person) for person in persons],
+            credentials=[f"{c.kind} {c.state} {c.created_at:%Y-%m-%d}" for c in secrets],
+            open_sessions=len(sessions),
+        )
+
+
+def _where(caisse: str, number: str) -> Select[Account]:
+    return select(Account).where(Account.caisse == caisse, Account.number == number)
+
+
+def _person(person: Person) -> str:
+    held = [
+        word
+        for word, value in (
+            ("NIR", person.nir_sealed),
+            ("mobile", person.mobile_sealed),
+            ("fixe", person.landline_sealed),
+            ("e-mail", person.email_sealed),
+            ("adresse", person.address_sealed),
+        )
+        if value is not None
+    ]
+    return ", ".join([person.role, *held])

@@ -1,0 +1,21 @@
+"""What can go wrong in the store. No message ever holds a number, a name or a secret."""
+
+
+class StoreError(Exception):
+    """The store refused or failed; the base of all its errors."""
+
+
+class StoreDownError(StoreError):
+    """The database does not answer, or not in time: nothing was changed, try again later."""
+
+
+class SettingsError(StoreError):
+    """A settings or key file is wrong: « file: key: reason », on one line."""
+
+
+class SealError(StoreError):
+    """A sealed value was altered, or stands in a row that it was not sealed for (D13)."""
+
+
+class SessionEndedError(StoreError):
+    """The session is unknown, ended, expired, or older than an incident (D15)."""

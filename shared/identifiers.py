@@ -1,0 +1,29 @@
+"""The shapes of the identifiers that people key or agents send (D01, D08)."""
+
+import re
+
+import phonenumbers
+
+NUMBER = re.compile(r"[0-9]{7}")  # numéro d'allocataire (D01)
+CAISSE = re.compile(r"(?!20$|64$)(?:0[1-9]|[1-8][0-9]|9[0-5]|2A|2B|97[1-46]|64[12])")  # D01
+
+# A national number of these beginnings may be of a region overseas: those are asked first (D08).
+SHARED_PREFIXES = re.compile(r"\s*0[2567]")
+OVERSEAS = ("GP", "GF", "MQ", "RE", "YT")
+
+
+def is_number(text: str) -> bool:
+    """Say whether `text` is a numéro d'allocataire: 7 ASCII digits."""
+    return NUMBER.fullmatch(text) is not None
+
+
+def e164(text: str) -> str | None:
+    """Give a telephone number as +…, or None if it is not a valid one (D08)."""
+    for region in (*OVERSEAS, "FR") if SHARED_PREFIXES.match(text) else ("FR",):
+        try:
+            number = phonenumbers.parse(text, region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return None

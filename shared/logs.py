@@ -1,0 +1,52 @@
+"""Structured logs, one JSON object a line, in which nobody's data stands.
+
+An exception is logged as its type and the places it passed, never its text or local values: a
+library's message may quote what was keyed or read.
+"""
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+
+def configure(file: Path) -> None:
+    """Send all log lines to `file`, the libraries' too, and warnings to the screen."""
+    in_file = logging.FileHandler(file, encoding="utf-8")
+    on_screen = logging.StreamHandler(sys.stderr)
+    on_screen.setLevel(logging.WARNING)
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _place_exception,
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        foreign_pre_chain=common,
+    )
+    for handler in (in_file, on_screen):
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[in_file, on_screen], force=True)
+    structlog.configure(
+        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _place_exception(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Put an exception's type and path in place of itself."""
+    given = event.pop("exc_info", None)
+    kind, _, trace = given if isinstance(given, tuple) else sys.exc_info()
+    if given and kind is not None:
+        frames = traceback.extract_tb(trace)
+        event["exception"] = kind.__name__
+        event["places"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return event

@@ -1,0 +1,37 @@
+"""What every function of the store needs, in one value."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from shared.clock import Clock, system_clock
+from shared.database import Database
+from shared.hashing import Hasher
+from shared.keyring import KeyRing
+from shared.rules import Rules
+
+
+@dataclass(frozen=True)
+class Store:
+    """Database, keys, rules, hasher and clock of one credential store."""
+
+    database: Database
+    keys: KeyRing
+    rules: Rules
+    hasher: Hasher
+    clock: Clock
+
+    @classmethod
+    def open(cls, url: str, keys: Path, rules: Rules) -> Self:
+        """Open a store whose schema and key ring exist."""
+        return cls(
+            database=Database(url),
+            keys=KeyRing.load(keys),
+            rules=rules,
+            hasher=Hasher(rules.argon2),
+            clock=system_clock,
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()

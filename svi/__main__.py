@@ -1,0 +1,50 @@
+"""The svi command."""
+
+import sys
+
+import click
+
+from ivr.ami import AsteriskDownError
+from ivr.asterisk import AsteriskStartError
+from ivr.errors import ScriptError
+from ivr.prompts import PromptError
+from shared.errors import StoreError
+from svi.accounts import accounts
+from svi.call import call
+from svi.calls import calls
+from svi.check import check
+from svi.prompts import prompts
+from svi.up import up
+from svi.voice import voice
+
+EXPECTED = (AsteriskDownError, AsteriskStartError, PromptError, ScriptError, StoreError, OSError)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Serveur vocal de la Caf : le démarrer, le vérifier, voir ses appels.
+
+    \b
+    Exemples :
+      svi up                  tout démarrer sur cette machine, avec des dossiers de démonstration
+      svi check               vérifier le script d'appel et les fichiers d'Asterisk
+      svi call --keys "92 0000354 73920461 1"     simuler un appel
+      svi calls --json        les appels reçus
+    """
+
+
+for _command in (accounts, call, calls, check, prompts, up, voice):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run a command; what went wrong is one line, and the exit code is not 0."""
+    try:
+        cli()
+    except EXPECTED as error:
+        click.echo(f"svi: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

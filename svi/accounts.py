@@ -1,0 +1,100 @@
+"""`svi accounts`: claimants and their dossiers."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from shared import accounts as store_accounts
+from shared.accounts import NewAccount
+from shared.claimants import ImportRefusedError, import_claimants
+from shared.secret import Secret
+from svi.service import load_settings, open_store, prepare_home
+
+caisse_option = click.option("--caisse", required=True, help="La caisse, par exemple 92.")
+number_option = click.option("--number", required=True, help="Les 7 chiffres du numéro.")
+
+
+@click.group()
+def accounts() -> None:
+    """Les allocataires et leurs dossiers."""
+
+
+@accounts.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+def import_command(file: Path) -> None:
+    """Importe les personnes d'un fichier CSV : tout, ou rien si une ligne est fausse.
+
+    Le format est décrit dans docs/claimants.md.
+
+    \b
+    Exemple :
+      svi accounts import allocataires.csv
+    """
+    settings = load_settings()
+    prepare_home(settings)
+    with open_store(settings) as store, click.progressbar(length=1, label="lignes") as bar:
+
+        def show(done: int, steps: int) -> None:
+            bar.length = steps
+            bar.update(done - bar.pos)
+
+        try:
+            result = import_claimants(store, file, show)
+        except ImportRefusedError as error:
+            click.echo(err=True)
+            for finding in error.findings:
+                click.echo(f"{file} : {finding}", err=True)
+            click.echo(f"{file} : refusé, rien n'a été importé", err=True)
+            sys.exit(1)
+    click.echo(
+        f"{result.created} personnes ajoutées, {result.updated} mises à jour,"
+        f" {result.unchanged} inchangées"
+    )
+
+
+@accounts.command("add")
+@caisse_option
+@number_option
+@click.option("--mobile", help="Le mobile, de la forme +33612345678.")
+@click.option(
+    "--password-stdin", is_flag=True, required=True, help="Lit le mot de passe sur l'entrée."
+)
+def add(caisse: str, number: str, mobile: str | None, password_stdin: bool) -> None:
+    """Crée un dossier avec un mot de passe donné : démonstration et essais seulement.
+
+    Le mot de passe est lu sur l'entrée standard, jamais sur la ligne de commande, que tout
+    utilisateur de la machine peut lire.
+
+    \b
+    Exemple :
+      printf 73920461 | svi accounts add --caisse 92 --number 0000354 --password-stdin
+    """
+    settings = load_settings()
+    prepare_home(settings)
+    password = Secret(sys.stdin.readline().rstrip("\r\n") if password_stdin else "")
+    with open_store(settings) as store:
+        store_accounts.add(store, NewAccount(caisse, number, mobile), password)
+    click.echo("dossier créé")
+
+
+@accounts.command("show")
+@caisse_option
+@number_option
+def show(caisse: str, number: str) -> None:
+    """Montre ce que l'on tient d'un dossier, sans nom, contact ni secret.
+
+    \b
+    Exemple :
+      svi accounts show --caisse 92 --number 0000354
+    """
+    settings = load_settings()
+    with open_store(settings) as store:
+        view = store_accounts.show(store, caisse, number)
+    if view is None:
+        raise click.ClickException("il n'y a pas de tel dossier")
+    click.echo(f"caisse {view.caisse}, {view.situation}, sessions ouvertes : {view.open_sessions}")
+    for person in view.persons:
+        click.echo(f"  {person}")
+    for credential in view.credentials:
+        click.echo(f"  {credential}")

@@ -1,0 +1,88 @@
+"""`svi calls`: the calls received, and those in progress."""
+
+import json
+
+import click
+from sqlalchemy import select
+
+from ivr.ami import AmiLink
+from shared.models import CallRecord
+from shared.secret import Secret
+from shared.store import Store
+from svi.service import load_settings, open_store
+from svi.settings import Settings
+
+AMI_SECONDS = 5.0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Un objet JSON par ligne.")
+@click.option("--last", default=20, show_default=True, help="Combien d'appels, au plus.")
+@click.option("--live", is_flag=True, help="Les appels en cours, vus d'Asterisk.")
+@click.option("--hang-up", metavar="CANAL", help="Raccroche l'appel en cours de ce canal.")
+def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
+    """Montre les appels reçus, le plus récent en dernier, ou ceux en cours.
+
+    \b
+    Exemples :
+      svi calls --json --last 100
+      svi calls --live
+      svi calls --hang-up PJSIP/trunk-00000004
+    """
+    settings = load_settings()
+    if hang_up:
+        with _link(settings) as link:
+            link.wait_up(AMI_SECONDS)
+            if not link.hang_up(hang_up):
+                raise click.ClickException("aucun appel en cours n'a ce canal")
+    elif live:
+        with _link(settings) as link:
+            link.wait_up(AMI_SECONDS)
+            for call in link.calls():
+                click.echo(f"{call.channel}  {call.seconds} s")
+    else:
+        with open_store(settings) as store:
+            for record in reversed(_records(store, last)):
+                click.echo(_as_json(record) if as_json else _as_line(record))
+
+
+def _records(store: Store, last: int) -> list[CallRecord]:
+    with store.database.read() as transaction:
+        newest = select(CallRecord).order_by(CallRecord.started_at.desc()).limit(last)
+        return list(transaction.scalars(newest))
+
+
+def _as_json(record: CallRecord) -> str:
+    return json.dumps(
+        {
+            "id": record.id,
+            "started_at": record.started_at.isoformat(),
+            "ended_at": record.ended_at.isoformat(),
+            "line": record.line,
+            "caisse": record.caisse,
+            "number": record.number_pseudonym,
+            "steps": record.steps,
+            "outcome": record.outcome,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _as_line(record: CallRecord) -> str:
+    seconds = (record.ended_at - record.started_at).total_seconds()
+    steps = " > ".join(str(step[0]) for step in record.steps)
+    return (
+        f"{record.started_at:%Y-%m-%d %H:%M:%S}  {record.line}  caisse {record.caisse or '?'}"
+        f"  {seconds:.0f} s  {record.outcome}  {steps}"
+    )
+
+
+def _link(settings: Settings) -> AmiLink:
+    try:
+        reach = json.loads(settings.ami.read_text(encoding="utf-8"))
+        link = AmiLink(reach["host"], reach["port"], reach["user"], Secret(reach["secret"]))
+    except (OSError, ValueError, KeyError):
+        raise click.ClickException(
+            f"{settings.ami} : ne dit pas où joindre Asterisk ; svi up tourne-t-il ?"
+        ) from None
+    return link

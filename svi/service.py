@@ -1,0 +1,90 @@
+"""What several commands begin with: the settings, the store, the call script."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import structlog
+from pydantic import ValidationError
+
+from ivr.prompts import missing
+from ivr.script import Script
+from ivr.script_files import load_script
+from shared.database import Database
+from shared.errors import StoreError
+from shared.keyring import KeyRing
+from shared.retention import tidy
+from shared.rules import load_rules
+from shared.store import Store
+from svi.settings import Settings
+
+TIDY_SECONDS = 3600
+
+log = structlog.get_logger(__name__)
+
+
+def load_settings() -> Settings:
+    """Read the environment; ClickException names the first variable that makes no sense."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = f"SVI_{fault['loc'][0]}".upper()
+        raise click.ClickException(f"{name} : {fault['msg']}") from None
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the folder, the key ring and the schema, where they are not there yet."""
+    for folder in (settings.home, settings.logs, settings.prompts):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not settings.keys.exists():
+        KeyRing.create(settings.keys)
+    database = Database(settings.url)
+    try:
+        database.migrate()
+    finally:
+        database.close()
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """Open the store that exists."""
+    store = Store.open(settings.url, settings.keys, load_rules(settings.rules))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def housekeeping(store: Store) -> Iterator[None]:
+    """Tidy the store now and then, as long as the block runs."""
+    stop = threading.Event()
+
+    def tidy_hourly() -> None:
+        while not stop.wait(TIDY_SECONDS):
+            try:
+                tidy(store)
+            except StoreError as error:
+                log.error("tidy_failed", why=str(error))
+
+    thread = threading.Thread(target=tidy_hourly, name="tidy", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def load_playable_script(settings: Settings) -> Script:
+    """Load the call script; ClickException if a prompt's audio is missing."""
+    script = load_script(settings.dialplans)
+    absent = missing(script.catalogue, settings.prompts, script.silences_ms())
+    if absent:
+        raise click.ClickException(
+            f"{settings.prompts} : il manque {len(absent)} message(s), dont {absent[0]} ;"
+            " lancez : svi prompts build"
+        )
+    return script

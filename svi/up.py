@@ -1,0 +1,150 @@
+"""`svi up`: the whole service on one machine, to try it or to show it."""
+
+import fcntl
+import json
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import click
+
+from ivr.ami import AmiLink, AsteriskDownError
+from ivr.asterisk import Asterisk, AsteriskSettings
+from ivr.script_files import load_script
+from ivr.server import VoiceServer
+from shared import logs
+from shared.files import write_whole
+from shared.secret import Secret
+from svi import demo
+from svi.prompts import build_prompts
+from svi.service import housekeeping, load_playable_script, load_settings, open_store, prepare_home
+from svi.settings import Settings
+from svi.voice import until_signal
+
+# Everything has ended 10 s after Ctrl-C: calls may end by themselves, then hear an apology.
+CALLS_SECONDS = 3.0
+APOLOGY_SECONDS = 3.0
+ASTERISK_SECONDS = 1.0
+START_SECONDS = 30.0
+
+
+@click.command()
+def up() -> None:
+    """Démarre tout sur cette machine, avec des dossiers de démonstration.
+
+    \b
+    Exemples :
+      svi up
+      SVI_HOME=/tmp/essai SVI_SIP_PORT=5070 svi up      une deuxième installation à côté
+    """
+    settings = load_settings()
+    stop = until_signal()
+    script = load_script(settings.dialplans)
+    with ExitStack() as stack:
+        prepare_home(settings)
+        stack.enter_context(_alone(settings))
+        build_prompts(settings, script)
+        script = load_playable_script(settings)
+        logs.configure(settings.logs / "voice.log")
+        store = stack.enter_context(open_store(settings))
+        stack.enter_context(housekeeping(store))
+        demo.fill(store)
+        stack.enter_context(_running(settings, VoiceServer(store, script)))
+        click.echo(_screen(settings))
+        click.echo("ready")
+        stop.wait()
+        click.echo("arrêt en cours")
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Keep others out of this SVI_HOME."""
+    with (settings.home / "lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                f"{settings.home} : un autre svi up s'en sert ; donnez un autre SVI_HOME"
+            ) from None
+        yield
+
+
+@contextmanager
+def _running(settings: Settings, voice: VoiceServer) -> Iterator[None]:
+    """Run the voice server and Asterisk; in the end let calls end before either stops."""
+    host, port = voice.address
+    ami_port, ami_secret = _free_port(), Secret(secrets.token_hex(16))
+    asterisk = Asterisk(
+        AsteriskSettings(
+            sip_host=settings.sip_host,
+            sip_port=settings.sip_port,
+            agi_address=f"{host}:{port}",
+            ami_port=ami_port,
+            ami_secret=ami_secret,
+            home=settings.home / "asterisk",
+            root=settings.asterisk,
+            prompts=settings.prompts,
+        ),
+        settings.dialplans / "asterisk",
+    )
+    voice.start()
+    try:
+        asterisk.start()
+        asterisk.wait_ready(START_SECONDS)
+        _tell_ami(settings, ami_port, ami_secret)
+        with AmiLink("127.0.0.1", ami_port, "svi", ami_secret) as link:
+            yield
+            voice.stop(CALLS_SECONDS)
+            _wait_for_silence(link)
+    finally:
+        voice.stop(0)
+        asterisk.stop(ASTERISK_SECONDS)
+        settings.ami.unlink(missing_ok=True)
+
+
+def _wait_for_silence(link: AmiLink) -> None:
+    """Let Asterisk finish its apologies."""
+    deadline = time.monotonic() + APOLOGY_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if not link.calls():
+                return
+        except AsteriskDownError:
+            return
+        time.sleep(0.1)
+
+
+def _tell_ami(settings: Settings, port: int, secret: Secret) -> None:
+    """Write down how `svi calls` reaches Asterisk."""
+    reach = {"host": "127.0.0.1", "port": port, "user": "svi", "secret": secret.reveal()}
+    write_whole(settings.ami, json.dumps(reach), mode=0o600)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _screen(settings: Settings) -> str:
+    """Say what to dial and type."""
+    rows = "\n".join(f"  {d.department:<11}  {d.number}   {d.password}" for d in demo.DOSSIERS)
+    first = demo.DOSSIERS[0]
+    return f"""
+Le serveur vocal répond. Avec un téléphone SIP, appelez :
+
+    sip:3230@{settings.sip_host}:{settings.sip_port}
+
+Tapez le département, le numéro d'allocataire et le mot de passe :
+
+  département  numéro    mot de passe
+{rows}
+
+puis 1 pour le dernier paiement. Sans téléphone, dans un autre terminal :
+
+    .venv/bin/svi call --keys "{first.department} {first.number} {first.password} 1"
+
+Les données et les journaux sont dans {settings.home}. Ctrl-C arrête tout.
+"""

@@ -1,0 +1,154 @@
+"""What tests of the credential store are written with: a clock, accounts, logins."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from uuid import UUID, uuid4
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session as Transaction
+
+from shared import credentials
+from shared.credentials import Login, Refusal
+from shared.database import Database
+from shared.hashing import Hasher
+from shared.models import Account, Person, Role, Situation
+from shared.origin import Origin
+from shared.people import PersonData, seal_person
+from shared.rules import Argon2, Channel, Rules, load_rules
+from shared.secret import Secret
+from shared.sessions import Session
+from shared.store import Store
+
+CAISSE = "75"
+NUMBER = "0123456"
+PASSWORD = "83927415"
+OWNER = "+33612345678"  # the caller id on file
+STRANGER = "+33199009900"
+
+CHEAP = Argon2(memory_kib=8, passes=1, lanes=1)
+
+
+class FakeClock:
+    """A clock that stands still until told to advance."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2021, 11, 2, 9, 30, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, step: timedelta) -> None:
+        self.now += step
+
+
+class CountingHasher(Hasher):
+    """Counts the computations that were really made, and lets a test act in the middle of one."""
+
+    def __init__(self, costs: Argon2 = CHEAP) -> None:
+        super().__init__(costs)
+        self.compared = 0
+        self.pretended = 0
+        self.hashed = 0
+        self.meanwhile: Callable[[], object] = lambda: None
+        self._counting = Lock()
+
+    def hash(self, secret: Secret) -> str:
+        hashed = super().hash(secret)
+        with self._counting:
+            self.hashed += 1
+        return hashed
+
+    def matches(self, stored: str, secret: Secret) -> bool:
+        matched = super().matches(stored, secret)
+        with self._counting:
+            self.compared += 1
+        self.meanwhile()
+        return matched
+
+    def pretend(self, secret: Secret) -> None:
+        super().pretend(secret)
+        with self._counting:
+            self.pretended += 1
+        self.meanwhile()
+
+
+def cheap_rules() -> Rules:
+    """Give the rules as they ship, but for the cost of a hash."""
+    return load_rules().model_copy(update={"argon2": CHEAP})
+
+
+def with_rules(store: Store, **limits: object) -> Store:
+    """Give the same store under other limits of D05."""
+    throttle = store.rules.throttle.model_copy(update=limits)
+    return replace(store, rules=store.rules.model_copy(update={"throttle": throttle}))
+
+
+def add_account(
+    store: Store,
+    number: str = NUMBER,
+    password: str | None = PASSWORD,
+    *,
+    mobile: str | None = OWNER,
+    landline: str | None = None,
+    expires_at: datetime | None = None,
+) -> UUID:
+    """Add a dossier with its allocataire and, unless it is None, a password."""
+    account = Account(
+        id=uuid4(),
+        caisse=CAISSE,
+        number=number,
+        situation=Situation.AFFILIE,
+        created_at=store.clock(),
+    )
+    person = Person(id=uuid4(), account_id=account.id, role=Role.ALLOCATAIRE)
+    contacts = seal_person(store.keys, person.id, PersonData(mobile=mobile, landline=landline))
+    for column, value in contacts.items():
+        setattr(person, column, value)
+    with store.database.write() as transaction:
+        transaction.add(account)
+        transaction.flush()
+        transaction.add(person)
+    if password is not None:
+        credentials.set_secret(store, CAISSE, number, Secret(password), expires_at)
+    return account.id
+
+
+def log_in(
+    store: Store,
+    secret: str = PASSWORD,
+    *,
+    number: str = NUMBER,
+    caller_id: str | None = STRANGER,
+    call_id: str | None = None,
+    channel: Channel = Channel.VOICE,
+) -> Session | Refusal:
+    """Try to log in."""
+    login = Login(CAISSE, number, Secret(secret))
+    return credentials.verify(store, login, Origin(channel, caller_id, call_id))
+
+
+def open_session(store: Store, number: str = NUMBER, call_id: str | None = None) -> Session:
+    """Log in, with success."""
+    session = log_in(store, number=number, call_id=call_id)
+    assert isinstance(session, Session)
+    return session
+
+
+def watch(database: Database) -> list[str]:
+    """Give a list that grows by every statement sent from now on, and COMMIT at each commit."""
+    seen: list[str] = []
+
+    def statement(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        seen.append(text)
+
+    event.listen(database.engine, "before_cursor_execute", statement)
+    event.listen(database.engine, "commit", lambda _connection: seen.append("COMMIT"))
+    return seen
+
+
+def execute(store: Store, action: Callable[[Transaction], object]) -> None:
+    """Change the database behind the store's back."""
+    with store.database.write() as transaction:
+        action(transaction)

@@ -1,0 +1,68 @@
+"""What tests of calls are written with: a script with short delays, dossiers, a voice server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+
+from sqlalchemy import select
+
+from ivr.script import Delays, Script
+from ivr.script_files import load_script
+from ivr.server import VoiceServer
+from shared.models import CallRecord, Payment
+from shared.store import Store
+from tests.store import NUMBER, PASSWORD, add_account
+
+WRONG = "16042738"
+OTHER_WRONG = "58201947"
+ANOTHER_WRONG = "40718352"
+
+
+def quick_script(first_key: float = 1.5, between_keys: float = 1.0) -> Script:
+    """Give the script as it ships, with callers who are hurried."""
+    script = load_script()
+    return replace(script, delays=Delays(first_key=first_key, between_keys=between_keys, tries=3))
+
+
+def add_dossier(store: Store, number: str = NUMBER, password: str = PASSWORD) -> None:
+    """Add an account with a payment of 1 234,50 € on 5 November 2021."""
+    account_id = add_account(store, number, password)
+    with store.database.write() as transaction:
+        transaction.add(Payment(account_id=account_id, paid_on=date(2021, 11, 5), cents=123_450))
+
+
+PAYMENT_HEARD = [
+    "dernier-paiement",
+    "mille",
+    "nombre-2",
+    "cent",
+    "nombre-34",
+    "euros",
+    "et",
+    "nombre-50",
+    "centimes",
+    "le",
+    "nombre-5",
+    "mois-11",
+    "nombre-2",
+    "mille",
+    "nombre-21",
+]
+
+
+@contextmanager
+def running(store: Store, script: Script) -> Iterator[VoiceServer]:
+    """Run a voice server."""
+    server = VoiceServer(store, script)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(0)
+
+
+def records(store: Store) -> list[CallRecord]:
+    """Give the call records, oldest first."""
+    with store.database.read() as transaction:
+        return list(transaction.scalars(select(CallRecord).order_by(CallRecord.started_at)))

@@ -1,0 +1,133 @@
+"""The layers of design.md, read from the code itself."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from shared import sessions
+
+ROOT = Path(sessions.__file__).parents[1]
+PACKAGES = ("ivr", "shared", "svi")
+
+# What each package may import of the others; `svi` alone knows them all.
+LAYERS = {"shared": {"shared"}, "ivr": {"ivr", "shared"}}
+
+
+@cache
+def _trees(package: str) -> list[tuple[str, ast.Module]]:
+    """Give the path and the code of every file of a package."""
+    return [
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8")))
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Give the full name of every module or value imported, wherever in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _calls(tree: ast.Module) -> Iterator[str]:
+    """Give the last name of everything called: `f` for `f()` and for `x.f()`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name) | ast.Attribute(attr=name):
+                    yield name
+
+
+def _callers(name: str) -> set[str]:
+    return {
+        place for package in PACKAGES for place, tree in _trees(package) if name in _calls(tree)
+    }
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_stands_on_those_below_it_only(package: str) -> None:
+    ours = {*PACKAGES, "sms", "tests"}
+    wrong = [
+        f"{place}: {name}"
+        for place, tree in _trees(package)
+        for name in _imports(tree)
+        if name.split(".")[0] in ours - LAYERS[package]
+    ]
+    assert wrong == []
+
+
+def test_only_a_verified_login_opens_a_session() -> None:
+    assert _callers("open_session") == {"shared/credentials.py"}
+
+
+def test_nobody_else_makes_a_session() -> None:
+    """`Session` is called in its own module; elsewhere it is a type, SQLAlchemy's has an alias."""
+    assert _callers("Session") == {"shared/sessions.py"}
+    aliases = {
+        f"{place}: {name}"
+        for package in PACKAGES
+        for place, tree in _trees(package)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "shared.sessions"
+        for alias in node.names
+        for name in [alias.asname]
+        if name is not None
+    }
+    assert aliases == set()
+
+
+def test_a_session_is_neither_copied_nor_altered() -> None:
+    """`replace` could make one from another; the files that use it hold no session."""
+    for package in PACKAGES:
+        for place, tree in _trees(package):
+            if "replace" in set(_imports_of(tree, "dataclasses")):
+                assert "shared.sessions.Session" not in set(_imports(tree)), place
+
+
+def test_only_verify_compares_secrets() -> None:
+    assert _callers("verify_secret") == {"shared/hashing.py"}
+    assert _callers("matches") & set(_places("shared")) == {"shared/credentials.py"}
+
+
+def test_in_the_store_only_what_hashes_or_checks_a_secret_reads_it() -> None:
+    assert _callers("reveal") & set(_places("shared")) == {
+        "shared/accounts.py",
+        "shared/hashing.py",
+    }
+
+
+def test_no_step_of_a_call_reads_a_secret() -> None:
+    assert [place for place in _callers("reveal") if place.startswith("ivr/handlers/")] == []
+
+
+def test_dossiers_are_read_by_the_dossier_module_only() -> None:
+    users = {
+        place
+        for package in PACKAGES
+        for place, tree in _trees(package)
+        if "shared.models.Payment" in set(_imports(tree)) and package != "svi"
+    }
+    assert users <= {"shared/dossier.py"}
+
+
+def test_the_clock_is_passed_in() -> None:
+    """Design idea 9: nothing in the store asks the machine for the time."""
+    asking = _callers("now") | _callers("today") | _callers("utcnow")
+    assert asking & set(_places("shared")) <= {"shared/clock.py"}
+
+
+def _places(package: str) -> list[str]:
+    return [place for place, _ in _trees(package)]
+
+
+def _imports_of(tree: ast.Module, module: str) -> Iterator[str]:
+    for name in _imports(tree):
+        package, _, value = name.rpartition(".")
+        if package == module:
+            yield value
