@@ -56,9 +56,9 @@ LINE_BYTES = 8_192  # the longest line taken from Asterisk
 ENVIRONMENT_LINES = 200  # about 25, and up to 127 arguments of the dialplan's AGI()
 USAGE_LINES = 200
 
-# Asterisk reads lines through a buffer but looks at the socket to end a wait. Two lines that it
-# reads at once would leave the wait running, the second line unseen: it gets time to read the
-# first (measured: up to 2 ms on an idle machine). If that was not enough, one more line frees it.
+# Asterisk reads lines into a buffer, but looks only at the socket for the next line or to end a
+# wait. Of two lines that it reads at once, the second stays unseen until one more comes: so it gets
+# time to read the first (measured: up to 2 ms on an idle machine), and else is nudged.
 SETTLE_SECONDS = 0.02
 NUDGE_SECONDS = 0.2
 
@@ -131,7 +131,7 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         self._play_seconds = play_seconds
         self._buffer = bytearray()
         self._owed: deque[str] = deque()  # commands whose reply is still to be read, oldest first
-        self._listening_since = 0.0
+        self._sent_at = 0.0  # when the last of them was
         self._wakeup = Wakeup()  # of the future that `wait_key` waits for
         connection.setblocking(True)
         self._tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
@@ -211,44 +211,38 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         self._catch_up()
         return self._read_result(seconds)
 
-    @property
-    def _listening(self) -> bool:
-        return _WAIT in self._owed
-
     def _listen(self) -> None:
         """Have Asterisk wait for a key, unless it does already."""
-        if not self._listening:
-            self._send(_wire(_WAIT))
-            self._owed.append(_WAIT)
-            self._listening_since = time.monotonic()
+        if _WAIT not in self._owed:
+            self._settle()
+            self._send_owing(_WAIT)
 
     def _settle(self) -> None:
-        """Take the key that has ended the wait, or leave Asterisk the time to begin the wait."""
-        while self._listening and self._arrives(
-            self._listening_since + SETTLE_SECONDS - time.monotonic()
-        ):
+        """Leave Asterisk the time to read the last line, and take the replies that are there."""
+        while self._owed and self._arrives(self._sent_at + SETTLE_SECONDS - time.monotonic()):
             self._take_owed()
 
     def _catch_up(self) -> None:
-        """Read the replies owed before that of the command just sent; see NUDGE_SECONDS.
+        """Read the replies owed before that of the command just sent; nudge Asterisk if need be.
 
-        A wait that ended by a key doesn't show whether Asterisk has seen the command: nudge too.
+        A wait that was aborted shows that Asterisk goes on to the command; no other reply does.
         """
-        while self._owed:
-            if not self._arrives(NUDGE_SECONDS) or self._take_owed():
-                self._send(_wire(_NUDGE))
-                while self._owed:
-                    self._take_owed()
-                self._owed.append(_NUDGE)
-                break
+        deadline = time.monotonic() + self._reply_seconds
+        goes_on = True
+        for _ in range(len(self._owed)):
+            while not self._arrives(NUDGE_SECONDS) and time.monotonic() < deadline:
+                self._send_owing(_NUDGE)
+            goes_on = self._take_owed()
+        if not goes_on:
+            self._send_owing(_NUDGE)
 
     def _take_owed(self) -> bool:
-        """Read the oldest reply owed; say whether it brought a key."""
+        """Read the oldest reply owed; say whether it is that of an aborted wait."""
         command = self._owed.popleft()
         result = self._read_result(self._reply_seconds)
         if self._tcp:  # Asterisk holds back its next reply until this one is acknowledged: 40 ms
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return command == _WAIT and self._keep_key(result)
+        return command == _WAIT and not self._keep_key(result)
 
     def _keep_key(self, result: Result) -> bool:
         """Keep the key whose ASCII code is the result, if it is one."""
@@ -337,6 +331,12 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         poll = self._poll_with_wakeup if or_wakeup else self._poll
         ready = poll.poll(max(0.0, seconds * 1000))
         return any(fd != self._wakeup.fileno() for fd, _ in ready)
+
+    def _send_owing(self, line: str) -> None:
+        """Send a command whose reply is read later."""
+        self._send(_wire(line))
+        self._owed.append(line)
+        self._sent_at = time.monotonic()
 
     def _send(self, wire: bytes) -> None:
         try:

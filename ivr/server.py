@@ -44,7 +44,8 @@ class VoiceServer:
         self._backend = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="backend")
         self._calls: dict[threading.Thread, socket.socket] = {}
         self._lock = threading.Lock()
-        self._stopping = False
+        self._stopping = False  # no new calls
+        self._cutting = False  # and the calls in progress are cut off
         self._listener = socket.create_server(address, backlog=BACKLOG, reuse_port=True)
         self._thread = threading.Thread(target=self._accept, name="agi-accept", daemon=True)
 
@@ -77,6 +78,7 @@ class VoiceServer:
         deadline = time.monotonic() + grace
         while self.calls_in_progress and time.monotonic() < deadline:
             time.sleep(0.05)
+        self._cutting = True
         with self._lock:
             calls = dict(self._calls)
         for thread, connection in calls.items():
@@ -159,7 +161,7 @@ class VoiceServer:
                 log.exception("call_failed")
                 call.apologise()
         except AGIHangup:
-            if self._stopping:
+            if self._cutting:
                 call.record.note(Outcome.FAILED)
 
     def _close(self, call: Call) -> None:

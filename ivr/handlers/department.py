@@ -2,7 +2,7 @@
 
 from ivr.call import Call
 from ivr.dialogue import Field, NoEntry
-from ivr.step import Question, Step, StepId
+from ivr.step import PromptId, Question, Step, StepId
 
 OVERSEAS = "97"  # waits for a third digit
 
@@ -10,6 +10,7 @@ OVERSEAS = "97"  # waits for a third digit
 class AskDepartment(Step, Question, handler="department"):
     """Asks for the département; a second question follows where it has several caisses."""
 
+    unknown_choice: PromptId
     found: StepId
     given_up: StepId
 
@@ -28,7 +29,9 @@ class AskDepartment(Step, Question, handler="department"):
 
     def _one_of(self, call: Call, digits: str) -> str | NoEntry:
         department = call.script.departments[digits]
-        question = Question(ask=(department.prompt,), noinput=self.noinput, nomatch=self.nomatch)
+        question = Question(
+            ask=(department.prompt,), noinput=self.noinput, nomatch=self.unknown_choice
+        )
         key = call.dialogue.choose(question, department.choices)
         return key if isinstance(key, NoEntry) else department.choices[key]
 

@@ -1,4 +1,4 @@
-"""Guessing in parallel: however many try at once, an account's limit is its limit (design idea 4)."""
+"""Guessing in parallel: however many try at once, the limit is the limit (design idea 4)."""
 
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
