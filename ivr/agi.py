@@ -60,7 +60,7 @@ USAGE_LINES = 200
 # wait. Of two lines that it reads at once, the second stays unseen until one more comes: so it gets
 # time to read the first (measured: up to 2 ms on an idle machine), and else is nudged.
 SETTLE_SECONDS = 0.02
-NUDGE_SECONDS = 0.2
+NUDGE_SECONDS = 0.1
 
 _WAIT = "WAIT FOR DIGIT -1"
 _NUDGE = "NOOP"
@@ -218,31 +218,44 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
             self._send_owing(_WAIT)
 
     def _settle(self) -> None:
-        """Leave Asterisk the time to read the last line, and take the replies that are there."""
-        while self._owed and self._arrives(self._sent_at + SETTLE_SECONDS - time.monotonic()):
-            self._take_owed()
+        """Leave Asterisk the time to read the last line, and take the replies that are there.
 
-    def _catch_up(self) -> None:
-        """Read the replies owed before that of the command just sent; nudge Asterisk if need be.
-
-        A wait that was aborted shows that Asterisk goes on to the command; no other reply does.
+        Afterwards no reply is owed but that of a running wait.
         """
         deadline = time.monotonic() + self._reply_seconds
-        goes_on = True
-        for _ in range(len(self._owed)):
-            while not self._arrives(NUDGE_SECONDS) and time.monotonic() < deadline:
-                self._send_owing(_NUDGE)
-            goes_on = self._take_owed()
-        if not goes_on:
-            self._send_owing(_NUDGE)
+        while self._owed:
+            waiting = self._owed[0] == _WAIT
+            settled = self._sent_at + SETTLE_SECONDS - time.monotonic()
+            if self._arrives(settled if waiting else NUDGE_SECONDS):
+                self._take_owed()
+            elif waiting:
+                break
+            else:
+                self._nudge(deadline)
+
+    def _catch_up(self) -> None:
+        """Read the reply of the wait that the command just sent has ended.
+
+        A wait that a key has ended doesn't show that Asterisk sees the command: then nudge, too.
+        """
+        deadline = time.monotonic() + self._reply_seconds
+        while self._owed and not self._arrives(NUDGE_SECONDS):
+            self._nudge(deadline)
+        if self._owed and self._take_owed():
+            self._nudge(deadline)
+
+    def _nudge(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise self._lost("Asterisk doesn't answer")
+        self._send_owing(_NUDGE)
 
     def _take_owed(self) -> bool:
-        """Read the oldest reply owed; say whether it is that of an aborted wait."""
+        """Read the oldest reply owed; say whether it brought a key."""
         command = self._owed.popleft()
         result = self._read_result(self._reply_seconds)
         if self._tcp:  # Asterisk holds back its next reply until this one is acknowledged: 40 ms
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return command == _WAIT and not self._keep_key(result)
+        return command == _WAIT and self._keep_key(result)
 
     def _keep_key(self, result: Result) -> bool:
         """Keep the key whose ASCII code is the result, if it is one."""

@@ -174,8 +174,8 @@ def _link(link: Path, target: Path) -> None:
 
 def _libraries(root: Path) -> Path:
     """Find the library folder of the root's architecture, such as usr/lib/x86_64-linux-gnu."""
-    for modules in root.resolve().glob("usr/lib/*/asterisk/modules"):
-        return modules.parent.parent
+    for loader in root.resolve().glob("usr/lib/*/ld-linux*.so.*"):
+        return loader.parent
     raise AsteriskStartError(f"no Asterisk in {root}: run tools/asterisk.sh")
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import structlog
 
-from ivr.agi import Agi, AGIHangup
+from ivr.agi import Agi, AGIError, AGIHangup
 from ivr.call import Call
 from ivr.dialogue import Dialogue, Trace
 from ivr.records import Outcome, Recorder
@@ -114,7 +114,11 @@ class VoiceServer:
                 del self._calls[threading.current_thread()]
 
     def _answer(self, connection: socket.socket, call_id: str) -> None:
-        agi = Agi(connection)
+        try:
+            agi = Agi(connection)
+        except AGIError:
+            log.info("not_a_call")  # hung up at once, or no Asterisk
+            return
         try:
             call = self._call(agi, call_id)
             if call is not None:
@@ -122,8 +126,6 @@ class VoiceServer:
                     self._follow(call)
                 finally:
                     self._close(call)
-        except AGIHangup:
-            log.info("hung_up_at_once")
         finally:
             agi.close()
 

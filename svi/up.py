@@ -21,13 +21,14 @@ from svi import demo
 from svi.prompts import build_prompts
 from svi.service import housekeeping, load_playable_script, load_settings, open_store, prepare_home
 from svi.settings import Settings
-from svi.voice import until_signal
+from svi.voice import POLL_SECONDS, stopped_by_signal
 
-# Everything has ended 10 s after Ctrl-C: calls may end by themselves, then hear an apology.
-CALLS_SECONDS = 3.0
-APOLOGY_SECONDS = 3.0
+# Everything has ended 10 s after Ctrl-C: calls may end by themselves, then hear an apology of 4 s.
+CALLS_SECONDS = 2.5
+APOLOGY_SECONDS = 5.0
 ASTERISK_SECONDS = 1.0
 START_SECONDS = 30.0
+AMI_SECONDS = 5.0
 
 
 @click.command()
@@ -40,27 +41,29 @@ def up() -> None:
       SVI_HOME=/tmp/essai SVI_SIP_PORT=5070 svi up      une deuxième installation à côté
     """
     settings = load_settings()
-    stop = until_signal()
-    script = load_script(settings.dialplans)
-    with ExitStack() as stack:
-        prepare_home(settings)
+    with stopped_by_signal(), ExitStack() as stack:
         stack.enter_context(_alone(settings))
-        build_prompts(settings, script)
+        prepare_home(settings)
+        build_prompts(settings, load_script(settings.dialplans))
         script = load_playable_script(settings)
         logs.configure(settings.logs / "voice.log")
         store = stack.enter_context(open_store(settings))
         stack.enter_context(housekeeping(store))
         demo.fill(store)
-        stack.enter_context(_running(settings, VoiceServer(store, script)))
+        asterisk = stack.enter_context(_running(settings, VoiceServer(store, script)))
         click.echo(_screen(settings))
         click.echo("ready")
-        stop.wait()
-        click.echo("arrêt en cours")
+        while asterisk.alive():
+            time.sleep(POLL_SECONDS)
+        raise click.ClickException(
+            f"Asterisk s'est arrêté de lui-même ; voir {settings.home / 'asterisk/log/messages'}"
+        )
 
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     """Keep others out of this SVI_HOME."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (settings.home / "lock").open("w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +75,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _running(settings: Settings, voice: VoiceServer) -> Iterator[None]:
+def _running(settings: Settings, voice: VoiceServer) -> Iterator[Asterisk]:
     """Run the voice server and Asterisk; in the end let calls end before either stops."""
     host, port = voice.address
     ami_port, ami_secret = _free_port(), Secret(secrets.token_hex(16))
@@ -89,19 +92,25 @@ def _running(settings: Settings, voice: VoiceServer) -> Iterator[None]:
         ),
         settings.dialplans / "asterisk",
     )
-    voice.start()
-    try:
+    with ExitStack() as stack:
+        voice.start()
+        stack.callback(voice.stop, 0)
+        stack.callback(asterisk.stop, ASTERISK_SECONDS)
         asterisk.start()
         asterisk.wait_ready(START_SECONDS)
+        link = stack.enter_context(AmiLink("127.0.0.1", ami_port, "svi", ami_secret))
+        link.wait_up(AMI_SECONDS)
+        stack.callback(settings.ami.unlink, missing_ok=True)
         _tell_ami(settings, ami_port, ami_secret)
-        with AmiLink("127.0.0.1", ami_port, "svi", ami_secret) as link:
-            yield
-            voice.stop(CALLS_SECONDS)
-            _wait_for_silence(link)
-    finally:
-        voice.stop(0)
-        asterisk.stop(ASTERISK_SECONDS)
-        settings.ami.unlink(missing_ok=True)
+        stack.callback(_let_calls_end, voice, link)
+        yield asterisk
+
+
+def _let_calls_end(voice: VoiceServer, link: AmiLink) -> None:
+    """Take no more calls, then cut off those in progress and let Asterisk apologise to them."""
+    click.echo("arrêt en cours")
+    voice.stop(CALLS_SECONDS)
+    _wait_for_silence(link)
 
 
 def _wait_for_silence(link: AmiLink) -> None:

@@ -1,7 +1,9 @@
 """`svi voice`: the voice server alone, beside an Asterisk of your own."""
 
 import signal
-import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -10,6 +12,13 @@ from shared import logs
 from svi.service import housekeeping, load_playable_script, load_settings, open_store
 
 GRACE_SECONDS = 4.0
+POLL_SECONDS = 0.5
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM came; like KeyboardInterrupt, nothing for others to catch."""
 
 
 @click.command()
@@ -26,17 +35,27 @@ def voice() -> None:
     settings = load_settings()
     script = load_playable_script(settings)
     logs.configure(settings.logs / "voice.log")
-    with open_store(settings) as store, housekeeping(store):
+    with stopped_by_signal(), open_store(settings) as store, housekeeping(store):
         server = VoiceServer(store, script, (settings.agi_host, settings.agi_port))
         server.start()
-        click.echo("ready")
-        until_signal().wait()
-        server.stop(GRACE_SECONDS)
+        try:
+            click.echo("ready")
+            while True:
+                time.sleep(POLL_SECONDS)
+        finally:
+            server.stop(GRACE_SECONDS)
 
 
-def until_signal() -> threading.Event:
-    """Give an event that Ctrl-C or SIGTERM sets."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+@contextmanager
+def stopped_by_signal() -> Iterator[None]:
+    """Run the block until Ctrl-C or SIGTERM; a second one does not disturb how it ends."""
+
+    def stop(*_: object) -> None:
+        for number in _STOP_SIGNALS:
+            signal.signal(number, lambda *_: None)
+        raise Stopped
+
+    for number in _STOP_SIGNALS:
+        signal.signal(number, stop)
+    with suppress(Stopped):
+        yield

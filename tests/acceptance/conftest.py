@@ -1,10 +1,9 @@
 """The whole service under real calls: a real Asterisk, our voice server, a voice of tones."""
 
-import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,21 +20,11 @@ from shared.secret import Secret
 from shared.store import Store
 from tests.acceptance import tones
 from tests.acceptance.caller import Call, CallResult, Step, place_calls
+from tests.acceptance.machine import READY_SECONDS, ROOT, free_port
 from tests.store import CountingHasher, cheap_rules
 from tests.telephony import quick_script
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-ROOT = Path(os.environ.get("SVI_ASTERISK") or CACHE / "svi/asterisk-22")
 AMI_SECRET = "open-sesame"
-READY_SECONDS = 20.0
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """Give a port of the loopback that nobody uses now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -96,7 +85,13 @@ class Service:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all calls of the run."""
-    home = tmp_path_factory.mktemp("svi")
+    with running_service(tmp_path_factory.mktemp("svi")) as service:
+        yield service
+
+
+@contextmanager
+def running_service(home: Path) -> Iterator[Service]:
+    """Run a service with a home of its own."""
     script = quick_script()
     prompts = home / "prompts"
     prompts.mkdir()

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,18 +22,9 @@ import pytest
 from ivr.ami import AmiLink
 from ivr.asterisk import SOURCE, Asterisk, AsteriskSettings, AsteriskStartError
 from shared.secret import Secret
+from tests.acceptance.machine import READY_SECONDS, ROOT, free_port, wait_until
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-ROOT = Path(os.environ.get("SVI_ASTERISK") or CACHE / "svi/asterisk-22")
 SECRET = "open-sesame"
-READY_SECONDS = 20.0
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings_in(home: Path, agi_port: int = 9) -> AsteriskSettings:
@@ -47,13 +38,6 @@ def settings_in(home: Path, agi_port: int = 9) -> AsteriskSettings:
         root=ROOT,
         prompts=home.parent / "prompts",
     )
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 # ------------------------------------------------------------------------------- the process
@@ -75,9 +59,9 @@ def test_starts_without_complaint_and_stops_leaving_nothing(
         assert alone.alive()
         alone.stop()
         assert not alone.alive()
-    log = tmp_path / "home/log"
-    assert "ERROR" not in (log / "messages").read_text()
-    assert "WARNING" not in (log / "warnings").read_text()
+    messages = (tmp_path / "home/log/messages").read_text()
+    assert "ERROR" not in messages
+    assert "WARNING" not in messages
     assert list((tmp_path / "home/run").iterdir()) == []
 
 
@@ -407,21 +391,6 @@ def test_what_the_caller_hears_after_the_voice_server(
     switch.server.hold.set()
     switch.call("3230")
     wait_until(lambda: switch.playing() == heard)
-
-
-def test_the_caller_hears_an_apology_when_no_voice_server_answers(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path / "home", free_port(socket.SOCK_STREAM))
-    asterisk = Asterisk(settings)
-    asterisk.start()
-    try:
-        asterisk.wait_ready(READY_SECONDS)
-        asterisk.cli("module load res_clioriginate.so")
-        switch = Switch(asterisk, settings, VoiceServer())
-        switch.call("3230")
-        warnings = settings.home / "log/warnings"
-        wait_until(lambda: "svi/excuse-technique" in warnings.read_text())
-    finally:
-        asterisk.stop()
 
 
 def test_the_call_ends_when_the_voice_server_says_so(switch: Switch) -> None:

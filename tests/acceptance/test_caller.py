@@ -23,7 +23,7 @@ from tests.acceptance.caller import (
     place_call,
     place_calls,
 )
-from tests.acceptance.test_asterisk import ROOT, free_port
+from tests.acceptance.machine import READY_SECONDS, ROOT, free_port
 
 VOICE = [*"0123456789", "star", "hello", "menu", "bye", "silence-3000", "silence-20"]
 ECHO = "&".join(f"svi/${{KEYS:{place}:1}}" for place in range(8))
@@ -70,7 +70,7 @@ def sip_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
     asterisk = Asterisk(settings, dialplan_in(folder / "source"))
     asterisk.start()
-    asterisk.wait_ready(20)
+    asterisk.wait_ready(READY_SECONDS)
     yield settings.sip_port
     asterisk.stop()
 

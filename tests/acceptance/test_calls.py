@@ -1,9 +1,8 @@
 """Real calls with keys, from the first prompt to the record (a real Asterisk, SIP and RTP)."""
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import func, select
@@ -11,6 +10,7 @@ from sqlalchemy import func, select
 from shared.models import LoginSession, ThrottleHit
 from tests.acceptance.caller import Call, HangUp, Pause, Step, Type, WaitForEnd
 from tests.acceptance.conftest import Service
+from tests.acceptance.machine import wait_until
 from tests.store import CAISSE, PASSWORD, add_account, watch
 from tests.telephony import (
     ANOTHER_WRONG,
@@ -35,13 +35,6 @@ def numbers() -> Iterator[str]:
 def callers() -> Iterator[str]:
     """Give caller ids that no other test uses, in none of the dossiers."""
     return (f"01990{n:05}" for n in range(100_000))
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def after_prompts(*answers: str) -> list[Step]:

@@ -21,7 +21,9 @@ from shared.secret import Secret
 @pytest.fixture
 def settings(tmp_path: Path) -> AsteriskSettings:
     root = tmp_path / "root"
-    (root / "usr/lib/some-linux-gnu/asterisk/modules").mkdir(parents=True)
+    libraries = root / "usr/lib/some-linux-gnu"
+    libraries.mkdir(parents=True)
+    (libraries / "ld-linux.so.2").touch()
     return AsteriskSettings(
         sip_host="192.0.2.1",
         sip_port=5066,

@@ -262,6 +262,15 @@ def test_postgresql_may_stop_and_come_back(
     assert _accounts(postgresql_database) == 0
 
 
+def test_postgresql_may_restart_between_two_calls(
+    postgresql: PostgresqlServer, postgresql_database: Database
+) -> None:
+    assert _accounts(postgresql_database) == 0  # its connection waits in the pool
+    postgresql.stop()
+    postgresql.start()
+    assert _accounts(postgresql_database) == 0
+
+
 def test_a_login_while_the_database_is_down_says_so(store: Store) -> None:
     add_account(store)
     execute(store, lambda t: t.execute(text("ALTER TABLE account RENAME TO lost")))
