@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, event, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session as Transaction
 
 from shared.errors import StoreDownError, StoreError
@@ -76,6 +77,8 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
         with _named_errors(), self._writing.begin() as connection:
+            if not self.sqlite:  # an index of millions of rows takes its time
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             self.lock(connection, MIGRATING)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -94,8 +97,10 @@ def _named_errors() -> Iterator[None]:
         raise StoreError("the database refused a row that breaks a constraint") from None
     except DBAPIError as error:
         raise StoreDownError(f"database: {type(error.orig).__name__}") from None
+    except PoolTimeoutError:
+        raise StoreDownError("database: no connection came free") from None
     except SQLAlchemyError as error:
-        raise StoreDownError(f"database: {type(error).__name__}") from None
+        raise StoreError(f"a fault in a statement: {type(error).__name__}") from None
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

@@ -4,7 +4,7 @@ import tomllib
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -51,7 +51,7 @@ class Throttle(_Table):
     account_failures_in_row: PositiveInt
     caller_failures: PositiveInt
     caller_accounts: PositiveInt
-    partners: frozenset[str]
+    partners: frozenset[Annotated[str, Field(pattern=r"^\+[0-9]{6,15}$")]]
     partner_factor: PositiveInt
     withheld_share: float = Field(gt=0, le=1)
     withheld_minimum: PositiveInt
