@@ -64,7 +64,7 @@ NUDGE_SECONDS = 0.1
 
 _WAIT = "WAIT FOR DIGIT -1"
 _NUDGE = "NOOP"
-_KEYS = frozenset("0123456789*#ABCD")
+_KEYS = frozenset("0123456789*#")  # A to D exist, but on no telephone that people have
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FILE = re.compile(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*")

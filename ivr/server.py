@@ -96,10 +96,19 @@ class VoiceServer:
                     log.error("accept_failed", why=error.strerror)
                     time.sleep(0.1)  # out of file handles, say: let some calls end
                 continue
-            thread = threading.Thread(target=self._serve, args=[connection], daemon=True)
-            with self._lock:
-                self._calls[thread] = connection
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        thread = threading.Thread(target=self._serve, args=[connection], daemon=True)
+        with self._lock:
+            self._calls[thread] = connection
+        try:
             thread.start()
+        except RuntimeError:  # out of threads: the dialplan apologises, and some calls will end
+            log.error("call_not_begun", in_progress=self.calls_in_progress)
+            connection.close()
+            with self._lock:
+                del self._calls[thread]
 
     def _serve(self, connection: socket.socket) -> None:
         call_id = uuid4().hex

@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
@@ -380,11 +381,13 @@ def test_work_of_before_does_not_end_a_wait(answering: Answering) -> None:
     assert not agi.wait_key(SOON, until=earlier)
     earlier.set_result(None)
     later: Future[None] = Future()
-    timer = threading.Timer(0.05, later.set_result, [None])
+    timer = threading.Timer(0.1, later.set_result, [None])
     timer.start()
+    began = time.thread_time()
     agi.wait_key(LONG, until=later)
     timer.join()
     assert later.done()
+    assert time.thread_time() - began < 0.05  # seconds at work: it slept
 
 
 def test_a_hang_up_does_not_wait_for_the_work(answering: Answering) -> None:

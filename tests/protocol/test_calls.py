@@ -108,6 +108,10 @@ DIALOGUES = {
         [CAISSE, NUMBER, "*"],
         ["departement", "numero", *READ_BACK, "mot-de-passe", "numero"],
     ),
+    "a telephone with letters": (
+        [f"A{CAISSE}", f"B{NUMBER}"],
+        ["departement", "numero", *READ_BACK, "mot-de-passe"],
+    ),
     "`*` in the password erases it": (
         [CAISSE, NUMBER, f"111*{PASSWORD}"],
         ["departement", "numero", *READ_BACK, "mot-de-passe", *MENU],
@@ -362,6 +366,26 @@ def test_many_calls_at_once_each_read_their_own_dossier(store: Store, script: Sc
 
     with running(store, script) as server, ThreadPoolExecutor(50) as pool:
         assert list(pool.map(place, numbers)) == [f"nombre-{int(number)}" for number in numbers]
+
+
+def test_a_server_out_of_threads_goes_on(
+    voice: VoiceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that can't begin is the dialplan's to apologise for; the next one can."""
+
+    start = threading.Thread.start
+
+    def start_no_call(thread: threading.Thread) -> None:
+        if "_serve" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_no_call)
+        with SimulatedCall(voice.address) as call:
+            assert call.wait_end(END_SECONDS) is Ending.DIALPLAN
+    assert voice.calls_in_progress == 0
+    assert heard(voice, []) == ["accueil", "departement"]
 
 
 def test_a_stopping_server_lets_calls_end(voice: VoiceServer) -> None:
