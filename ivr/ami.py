@@ -30,6 +30,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e]")
 # A name (PJSIP/trunk-0000002a, Local/s@x-00000001;1) or a uniqueid, never a /regular expression/,
 # which would end every call that it matches.
+# How Hangup and Redirect say so; an unanswered channel can't be redirected.
+_NO_SUCH_CHANNEL = ("No such channel", "Channel does not exist", "Redirect failed")
 _CHANNEL = re.compile(r"[\w.@;:+-]+(/[\w.@;:+-]+)*", re.ASCII)
 
 _log = structlog.get_logger(__name__)
@@ -116,12 +118,23 @@ class AmiLink:
 
     def hang_up(self, channel_or_uniqueid: str) -> bool:
         """End a call; False if there is none of that name, ValueError if it can't be a name."""
-        if not _CHANNEL.fullmatch(channel_or_uniqueid):
+        return self._on_channel("Hangup", channel_or_uniqueid)
+
+    def apologise(self, channel: str) -> bool:
+        """Take a call from the voice server, even in mid-prompt, to the dialplan's apology.
+
+        False if there is no call of that name, ValueError if it can't be a name.
+        """
+        where = {"Context": "apology", "Exten": "s", "Priority": "1"}
+        return self._on_channel("Redirect", channel, **where)
+
+    def _on_channel(self, action: str, channel: str, **fields: str) -> bool:
+        if not _CHANNEL.fullmatch(channel):
             raise ValueError("not the name or uniqueid of a channel")
         try:
-            self._request(Action("Hangup", {"Channel": channel_or_uniqueid}))
+            self._request(Action(action, {"Channel": channel, **fields}))
         except _RefusedError as error:
-            if error.message == "No such channel":
+            if error.message.startswith(_NO_SUCH_CHANNEL):
                 return False
             raise
         return True

@@ -91,16 +91,33 @@ def render(settings: AsteriskSettings, source: Path = SOURCE, run: Path | None =
     _replace_folder(home / "etc", texts)
 
 
-def check_files(source: Path, prompts: Container[str]) -> None:
-    """Check what `render` would write, and that the prompts it plays exist; AsteriskFileError."""
-    texts = _render_texts(source, dict.fromkeys(PLACEHOLDERS, "x"))
-    for name, text in texts.items():
-        for number, line in enumerate(text.splitlines(), start=1):
+def check_files(source: Path, prompts: Container[str] | None) -> None:
+    """Check what `render` would write, and that the prompts it plays exist; AsteriskFileError.
+
+    With None, for a catalogue that can't be read, prompts are not looked up.
+    """
+    findings: list[str] = []
+    try:
+        _render_texts(source, dict.fromkeys(PLACEHOLDERS, "x"))
+    except AsteriskFileError as error:
+        findings += error.findings
+    if prompts is not None:
+        findings += [
+            f"{place}: svi/{prompt}: ce message n'existe pas dans prompts.toml"
+            for place, prompt in _prompts_played(source)
+            if prompt not in prompts
+        ]
+    if findings:
+        raise AsteriskFileError(*findings)
+
+
+def _prompts_played(source: Path) -> Iterator[tuple[str, str]]:
+    """Give « file:line » and id of every prompt that the files play, comments apart."""
+    for path in sorted(source.glob("*.conf")):
+        lines = path.read_text("utf-8", "replace").splitlines()
+        for number, line in enumerate(lines, start=1):
             for prompt in _PROMPT.findall(line.partition(";")[0]):
-                if prompt not in prompts:
-                    raise AsteriskFileError(
-                        f"{source / name}:{number}: « svi/{prompt} » n'existe pas"
-                    )
+                yield f"{path}:{number}", prompt
 
 
 def _placeholder_values(settings: AsteriskSettings, run: Path) -> dict[str, str]:
@@ -224,7 +241,7 @@ class Asterisk:
         """Say whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def cli(self, command: str) -> str:
+    def cli(self, command: str, timeout: float = _CLI_SECONDS) -> str:
         """Run a command of Asterisk's console and give what it prints, "" if out of reach."""
         try:
             return subprocess.run(
@@ -232,7 +249,7 @@ class Asterisk:
                 stdin=DEVNULL,
                 stdout=PIPE,
                 stderr=DEVNULL,
-                timeout=_CLI_SECONDS,
+                timeout=timeout,
                 check=False,
             ).stdout.decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
@@ -242,7 +259,11 @@ class Asterisk:
         """End the process: asked, told, then killed, with `timeout` seconds for each."""
         process, self._process = self._process, None
         if process is not None:
-            for end in (lambda: self.cli("core stop now"), process.terminate, process.kill):
+            for end in (
+                lambda: self.cli("core stop now", timeout),
+                process.terminate,
+                process.kill,
+            ):
                 if process.poll() is None:
                     end()
                     with suppress(subprocess.TimeoutExpired):

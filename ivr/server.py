@@ -65,10 +65,11 @@ class VoiceServer:
         """Begin to answer calls."""
         self._thread.start()
 
-    def stop(self, grace: float) -> None:
+    def stop(self, grace: float, before_cut: Callable[[], None] = lambda: None) -> None:
         """Take no more calls; let those in progress end for `grace` seconds, then cut them off.
 
-        The dialplan apologises to a caller who is cut off.
+        The dialplan apologises to a caller who is cut off, once the prompt that plays has ended;
+        `before_cut` may have it done sooner.
         """
         self._stopping = True
         with suppress(OSError):  # not connected: that is what wakes `accept`
@@ -79,6 +80,7 @@ class VoiceServer:
         while self.calls_in_progress and time.monotonic() < deadline:
             time.sleep(0.05)
         self._cutting = True
+        before_cut()
         with self._lock:
             calls = dict(self._calls)
         for thread, connection in calls.items():

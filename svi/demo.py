@@ -42,9 +42,9 @@ DOSSIERS = (
 
 
 def fill(store: Store) -> None:
-    """Put the demonstration into a store that has no dossier yet."""
+    """Put the demonstration into a store that does not have it yet; payments come last."""
     with store.database.read() as transaction:
-        if transaction.scalar(select(func.count()).select_from(Account)):
+        if transaction.scalar(select(func.count()).select_from(Payment)):
             return
     import_claimants(store, CLAIMANTS)
     for dossier in DOSSIERS:

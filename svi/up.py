@@ -6,7 +6,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import click
 
@@ -107,22 +107,18 @@ def _running(settings: Settings, voice: VoiceServer) -> Iterator[Asterisk]:
 
 
 def _let_calls_end(voice: VoiceServer, link: AmiLink) -> None:
-    """Take no more calls, then cut off those in progress and let Asterisk apologise to them."""
+    """Take no more calls, let some end by themselves, have Asterisk apologise to the others."""
     click.echo("arrêt en cours")
-    voice.stop(CALLS_SECONDS)
-    _wait_for_silence(link)
+    with suppress(AsteriskDownError):  # then there is nobody to apologise to
+        voice.stop(CALLS_SECONDS, before_cut=lambda: _apologise(link))
+        deadline = time.monotonic() + APOLOGY_SECONDS
+        while link.calls() and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
-def _wait_for_silence(link: AmiLink) -> None:
-    """Let Asterisk finish its apologies."""
-    deadline = time.monotonic() + APOLOGY_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if not link.calls():
-                return
-        except AsteriskDownError:
-            return
-        time.sleep(0.1)
+def _apologise(link: AmiLink) -> None:
+    for call in link.calls():
+        link.apologise(call.channel)
 
 
 def _tell_ami(settings: Settings, port: int, secret: Secret) -> None:

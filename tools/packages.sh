@@ -7,6 +7,7 @@ for package in "$@"; do
         || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
+[ "$(id -u)" = 0 ] || { echo "packages: root is needed to install:$missing" >&2; exit 1; }
 echo "installing Debian packages:$missing"
 apt-get -qq update
 # RUNLEVEL=1 keeps a package from starting a service of its own.

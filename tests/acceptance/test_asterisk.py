@@ -376,7 +376,7 @@ def test_a_wrong_secret_is_said(switch: Switch) -> None:
 @pytest.mark.parametrize(
     ("commands", "heard"),
     [
-        ([], "from-trunk/3230: svi/excuse-technique"),  # dead before it decided
+        ([], "apology/s: svi/excuse-technique"),  # dead before it decided
         (
             ["SET VARIABLE SVI_PLATFORM caisse-92", "SET VARIABLE SVI_NEXT adviser"],
             "adviser/caisse-92: svi/conseiller-attente",

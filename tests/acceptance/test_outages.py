@@ -8,8 +8,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from ivr.ami import AmiLink
+from shared.secret import Secret
 from tests.acceptance.caller import HangUp, Pause, Type, WaitForEnd
-from tests.acceptance.conftest import Service, running_service
+from tests.acceptance.conftest import AMI_SECRET, Service, running_service
 from tests.acceptance.machine import READY_SECONDS, wait_until
 from tests.telephony import records
 
@@ -35,6 +37,24 @@ def test_calls_end_with_asterisk_and_come_again_with_it(service: Service) -> Non
     result = service.call(Pause(1), HangUp())
     assert result.heard == ["accueil", "departement"]
     wait_until(lambda: len(records(service.store)) == 2)
+
+
+def test_a_call_is_taken_to_the_apology_in_mid_prompt(service: Service) -> None:
+    """As `svi up` does when it stops: nobody waits for the end of a prompt."""
+    port = service.settings.ami_port
+    with (
+        ThreadPoolExecutor(1) as pool,
+        AmiLink("127.0.0.1", port, "svi", Secret(AMI_SECRET)) as ami,
+    ):
+        calling = pool.submit(service.call, WaitForEnd(8))
+        wait_until(lambda: service.voice.calls_in_progress == 1)
+        ami.wait_up(READY_SECONDS)
+        [call] = ami.calls()
+        assert ami.apologise(call.channel)
+        result = calling.result()
+    assert result.heard[-1] == "excuse-technique"
+    assert result.ended_by == "asterisk"
+    assert "departement-2" not in result.heard
 
 
 @contextmanager

@@ -120,6 +120,15 @@ def hang_up(peer: Peer, action: Action) -> None:
         peer.answer(action, "Response: Error", "Message: No such channel")
 
 
+def redirect(peer: Peer, action: Action) -> None:
+    if action["Channel"] in {channel for channel, *_ in CHANNELS}:
+        peer.answer(action, "Response: Success", "Message: Redirect successful")
+    else:
+        peer.answer(
+            action, "Response: Error", f"Message: Channel does not exist: {action['Channel']}"
+        )
+
+
 def respond(peer: Peer, action: Action) -> None:
     match action["Action"]:
         case "Ping":
@@ -128,6 +137,8 @@ def respond(peer: Peer, action: Action) -> None:
             list_channels(peer, action)
         case "Hangup":
             hang_up(peer, action)
+        case "Redirect":
+            redirect(peer, action)
 
 
 def well(peer: Peer) -> None:
@@ -247,6 +258,17 @@ def test_hangs_up_by_name_or_uniqueid(name: str, found: bool) -> None:
     with Manager(well) as manager, manager.link() as link:
         wait_until(lambda: link.up)
         assert link.hang_up(name) is found
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("PJSIP/trunk-00000001", True), ("PJSIP/trunk-0000dead", False)]
+)
+def test_moves_a_call_to_the_apology(name: str, found: bool) -> None:
+    with Manager(well) as manager, manager.link() as link:
+        wait_until(lambda: link.up)
+        assert link.apologise(name) is found
+    [asked] = [a for a in manager.peers[0].seen if a["Action"] == "Redirect"]
+    assert (asked["Context"], asked["Exten"], asked["Priority"]) == ("apology", "s", "1")
 
 
 @pytest.mark.parametrize(
