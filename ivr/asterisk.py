@@ -154,7 +154,7 @@ def _render_texts(source: Path, values: Mapping[str, str]) -> dict[str, str]:
             _PLACEHOLDER.sub(lambda match: values[match[1]], line) + "\n" for line in lines
         )
     if unused := sorted(values.keys() - used):
-        raise AsteriskFileError(f"{source}: no file has a place for @{unused[0]}@")
+        raise AsteriskFileError(f"{source}: aucun fichier n'a de place pour @{unused[0]}@")
     return texts
 
 
@@ -162,9 +162,7 @@ def _known_placeholders(place: str, line: str, values: Mapping[str, str]) -> set
     names = set(_PLACEHOLDER.findall(line))
     if unknown := sorted(names - values.keys()):
         known = ", ".join(values)
-        raise AsteriskFileError(
-            f"{place}: @{unknown[0]}@ is not a known placeholder; known: {known}"
-        )
+        raise AsteriskFileError(f"{place}: @{unknown[0]}@ n'existe pas ; connus : {known}")
     return names
 
 
@@ -172,7 +170,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise AsteriskFileError(f"{path.name}: not UTF-8 at byte {error.start}") from None
+        raise AsteriskFileError(
+            f"{path}: doit être enregistré en UTF-8 (octet {error.start})"
+        ) from None
 
 
 def _replace_folder(folder: Path, texts: Mapping[str, str]) -> None:

@@ -56,13 +56,24 @@ class Catalogue:
 
     @classmethod
     def load(cls, dialplans: Path) -> Self:
-        """Read the two TOML files of a dialplans folder; ScriptError on the first finding."""
+        """Read the two TOML files of a dialplans folder; ScriptError with every finding."""
         texts: dict[str, str] = {}
+        findings: list[str] = []
         for path in (dialplans / name for name in FILES):
-            for id_, value in _read_table(path).items():
-                if id_ in texts:
-                    raise ScriptError(f"{path}: {id_}: already defined in {FILES[0]}: rename one")
-                texts[id_] = _text(path, id_, value)
+            try:
+                table = _read_table(path)
+            except ScriptError as error:
+                findings += error.findings
+                continue
+            for id_, value in table.items():
+                try:
+                    if id_ in texts:
+                        raise ScriptError(f"{path}: {id_}: existe déjà dans {FILES[0]} : renommez")
+                    texts[id_] = _text(path, id_, value)
+                except ScriptError as error:
+                    findings += error.findings
+        if findings:
+            raise ScriptError(*findings)
         return cls(MappingProxyType(texts))
 
     @property
@@ -132,31 +143,31 @@ def _read_table(path: Path) -> dict[str, object]:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ScriptError(f"{path}: file: can't be read: {error.strerror}") from error
+        raise ScriptError(f"{path}: file: ne peut pas être lu : {error.strerror}") from error
     except ValueError as error:
-        raise ScriptError(f"{path}: file: not TOML in UTF-8: {error}") from error
+        raise ScriptError(f"{path}: file: n'est pas du TOML en UTF-8 : {error}") from error
     table = document.pop("prompts", None)
     if document or not isinstance(table, dict):
-        raise ScriptError(f"{path}: prompts: the file must hold this one table and nothing else")
+        raise ScriptError(f"{path}: prompts: le fichier tient en cette seule table")
     return table
 
 
 def _text(path: Path, id_: str, value: object) -> str:
     """Check one entry; return its text on one line."""
     if not _ID.fullmatch(id_):
-        raise ScriptError(f"{path}: {id_!r}: an id is lower-case letters, digits, single hyphens")
+        raise ScriptError(f"{path}: {id_!r}: un identifiant : minuscules, chiffres, traits d'union")
     if _SILENCE_ID.fullmatch(id_):
-        raise ScriptError(f"{path}: {id_}: the name of a silence: choose another")
+        raise ScriptError(f"{path}: {id_}: le nom d'un silence : choisissez-en un autre")
     if not isinstance(value, str):
-        raise ScriptError(f"{path}: {id_}: the text must be in quotes")
+        raise ScriptError(f"{path}: {id_}: il faut un texte entre guillemets")
     text = " ".join(value.split())
     if not any(map(str.isalnum, text)):
-        raise ScriptError(f"{path}: {id_}: the text has no word in it")
+        raise ScriptError(f"{path}: {id_}: le texte n'a aucun mot")
     if not text.isprintable():
-        raise ScriptError(f"{path}: {id_}: the text has an invisible character: type it again")
+        raise ScriptError(f"{path}: {id_}: le texte a un caractère invisible : retapez-le")
     if len(text) > LONGEST_TEXT:
         raise ScriptError(
-            f"{path}: {id_}: {len(text)} characters, {LONGEST_TEXT} at most: cut it in two prompts"
+            f"{path}: {id_}: {len(text)} caractères, {LONGEST_TEXT} au plus : coupez-le en deux"
         )
     return text
 

@@ -4,22 +4,24 @@ Everything is checked when it is read: a call never meets a name that leads nowh
 """
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-import ivr.handlers as _handlers  # noqa: F401 - imported so that they register themselves
 from ivr.errors import ScriptError
+from ivr.handlers.menu import Menu  # its package's import makes every handler known
 from ivr.prompts import Catalogue
 from ivr.script import Delays, Department, Line, Script
 from ivr.step import CaisseId, PromptId, Reference, ScriptTable, Step, StepId
 
-T = TypeVar("T")
+Table = TypeVar("Table", bound=ScriptTable)
 
 DEFAULT_FOLDER = Path(__file__).with_name("dialplans")
+STEP_FILES = ("steps.toml", "menus.toml")
 
 # Said of pydantic's findings, by its error type; admins read French.
 REASONS = {
@@ -29,13 +31,17 @@ REASONS = {
     "float_type": "il faut un nombre",
     "float_parsing": "il faut un nombre",
     "int_type": "il faut un nombre entier",
-    "greater_than": "il faut un nombre positif",
+    "int_parsing": "il faut un nombre entier",
+    "int_from_float": "il faut un nombre entier",
+    "greater_than": "il faut plus de {gt:g}",
+    "greater_than_equal": "il faut {ge:g} au moins",
+    "less_than_equal": "il faut {le:g} au plus",
     "tuple_type": "il faut une liste [ … ]",
     "model_type": "il faut une table",
     "dict_type": "il faut une table",
-    "too_long": "la liste est trop longue (quatre choix au plus)",
-    "too_short": "la liste est vide",
-    "string_pattern_mismatch": "valeur impossible",
+    "too_long": "{max_length} au plus",
+    "too_short": "il en faut {min_length} au moins",
+    "string_pattern_mismatch": "valeur impossible ; il faut {pattern}",
 }
 
 
@@ -49,110 +55,159 @@ class _LinesFile(ScriptTable):
     lines: dict[str, Line] = Field(min_length=1)
 
 
+class _Department(Department):
+    choices: dict[Annotated[str, Field(pattern="^[1-9]$")], CaisseId] = Field(min_length=1)
+
+
 class _CaissesFile(ScriptTable):
     caisses: dict[str, str]
-    departments: dict[str, Department]
+    departments: dict[str, _Department]
+
+
+class _DialogueFile(Delays):
+    """Delays that a caller can bear."""
+
+    first_key: float = Field(gt=0, le=60)
+    between_keys: float = Field(gt=0, le=60)
+    tries: int = Field(gt=0, le=10)
 
 
 def load_script(folder: Path = DEFAULT_FOLDER) -> Script:
     """Read and check a folder; ScriptError with every finding."""
     reader = _Reader(folder)
-    lines = reader.table("lines.toml", _LinesFile.model_validate)
-    caisses = reader.table("caisses.toml", _CaissesFile.model_validate)
-    delays = reader.table("dialogue.toml", Delays.model_validate)
-    steps = reader.steps()
+    lines = reader.table("lines.toml", _LinesFile)
+    caisses = reader.table("caisses.toml", _CaissesFile)
+    delays = reader.table("dialogue.toml", _DialogueFile)
     catalogue = reader.catalogue()
-    if lines is None or caisses is None or delays is None or catalogue is None:
+    steps = reader.steps()
+    if caisses is not None:
+        reader.names[CaisseId] = caisses.caisses
+    reader.check_names()
+    if lines is not None and not reader.findings:
+        reader.check_reached(lines.service, steps)
+    if reader.findings or lines is None or caisses is None or delays is None or catalogue is None:
         raise ScriptError(*reader.findings)
-    script = Script(
+    return Script(
         first_step=lines.service.first_step,
         failure_step=lines.service.failure_step,
         lines=lines.lines,
         caisses=caisses.caisses,
         departments=caisses.departments,
-        steps={name: step for name, (_, step) in steps.items()},
+        steps=steps,
         delays=delays,
         catalogue=catalogue,
     )
-    reader.check_references("lines.toml", lines, script)
-    reader.check_references("caisses.toml", caisses, script)
-    for name, (file, step) in steps.items():
-        reader.check_references(file, step, script, name)
-    if reader.findings:
-        raise ScriptError(*reader.findings)
-    return script
+
+
+def reason_in_french(fault: ErrorDetails) -> str:
+    """Say what is wrong with a value, without quoting it."""
+    reason = REASONS.get(fault["type"])
+    return reason.format_map(fault.get("ctx", {})) if reason else fault["msg"]
 
 
 class _Reader:
-    """Reads the files of one folder and keeps what is wrong with them."""
+    """Reads the files of one folder and keeps what is wrong with them.
+
+    `names` has what may be referred to, by kind; a kind whose file can't be read is absent, so that
+    one fault doesn't show up as many.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.findings: list[str] = []
+        self.names: dict[type[Reference], Collection[str]] = {}
+        self._tables: list[tuple[str, str, ScriptTable]] = []  # file, key, what was read there
+        self._step_files: dict[str, str] = {}  # by name of the step, be it right or wrong
 
-    def table(self, name: str, validate: Callable[[Any], T]) -> T | None:
+    def table(self, file: str, kind: type[Table]) -> Table | None:
         """Read one file whole; None, and findings, if it is wrong."""
-        data = self._toml(name)
-        if data is None:
-            return None
-        try:
-            return validate(data)
-        except ValidationError as error:
-            self._keep(name, error)
-            return None
+        data = self._toml(file)
+        return None if data is None else self._validated(file, "", kind, data)
 
-    def steps(self) -> dict[str, tuple[str, Step]]:
-        """Read steps and menus: (file, step) by name."""
-        found: dict[str, tuple[str, Step]] = {}
-        for file in ("steps.toml", "menus.toml"):
-            for name, table in (self._toml(file) or {}).items():
-                if name in found:
-                    self._find(file, name, f"existe déjà dans {found[name][0]}")
+    def steps(self) -> dict[str, Step]:
+        """Read steps and menus."""
+        steps: dict[str, Step] = {}
+        files = {file: self._toml(file) for file in STEP_FILES}
+        for file, tables in files.items():
+            for name, table in (tables or {}).items():
+                if name in self._step_files:
+                    self._find(file, name, f"existe déjà dans {self._step_files[name]}")
+                self._step_files[name] = file
                 step = self._step(file, name, table)
                 if step is not None:
-                    found[name] = (file, step)
-        return found
+                    steps[name] = step
+        if None not in files.values():
+            self.names[StepId] = self._step_files
+        return steps
 
     def catalogue(self) -> Catalogue | None:
         """Read the prompts."""
         try:
-            return Catalogue.load(self.folder)
+            catalogue = Catalogue.load(self.folder)
         except ScriptError as error:
             self.findings += error.findings
             return None
+        self.names[PromptId] = catalogue.ids
+        return catalogue
 
-    def check_references(self, file: str, table: object, script: Script, key: str = "") -> None:
-        """Look every name up that the table mentions."""
-        known: dict[type[Reference], Mapping[str, object]] = {
-            PromptId: script.catalogue.texts,
-            StepId: script.steps,
-            CaisseId: script.caisses,
-        }
-        for path, name in _references(table, key):
-            names = known[type(name)]
-            if name not in names:
-                close = get_close_matches(name, names, 1)
-                hint = f" ; vouliez-vous « {close[0]} » ?" if close else ""
-                self._find(file, path, f"« {name} » n'existe pas{hint}")
+    def check_names(self) -> None:
+        """Look every name up that a table refers to; find the lists without any."""
+        for file, key, table in self._tables:
+            for path, leaf in _leaves(table, key):
+                names = self.names.get(type(leaf)) if isinstance(leaf, Reference) else ()
+                if names is not None and leaf not in names:
+                    reason = f"« {leaf} » n'existe pas{_hint(leaf, names)}" if leaf else "est vide"
+                    self._find(file, path, reason)
+
+    def check_reached(self, service: _Service, steps: dict[str, Step]) -> None:
+        """Find the steps that no call can come to."""
+        reached: set[str] = set()
+        ahead: list[str] = [service.first_step, service.failure_step]
+        while ahead:
+            name = ahead.pop()
+            if name not in reached:
+                reached.add(name)
+                ahead += [leaf for _, leaf in _leaves(steps[name]) if isinstance(leaf, StepId)]
+        for name in steps:
+            if name not in reached:
+                self._find(self._step_files[name], name, "aucun appel n'arrive à cette étape")
 
     def _step(self, file: str, name: str, table: Any) -> Step | None:
         if not isinstance(table, dict):
-            self._find(file, name, "il faut une table [étape]")
+            self._find(file, name, f"il faut une table [{name}]")
             return None
         fields = {"handler": "menu", **table} if file == "menus.toml" else dict(table)
-        handler = fields.pop("handler", None)
+        handler = str(fields.pop("handler", ""))
         if handler not in Step.handlers:
             known = ", ".join(sorted(Step.handlers))
-            self._find(file, f"{name}.handler", f"« {handler} » n'existe pas ; connus : {known}")
+            reason = f"il faut l'un de : {known}{_hint(handler, Step.handlers)}"
+            self._find(file, f"{name}.handler", reason)
             return None
-        try:
-            return Step.named(handler, fields)
-        except ValidationError as error:
-            self._keep(file, error, name)
-            return None
+        step = self._validated(file, name, Step.handlers[handler], fields)
+        if isinstance(step, Menu):
+            self._check_keys(file, name, step)
+        return step
 
-    def _toml(self, name: str) -> dict[str, Any] | None:
-        path = self.folder / name
+    def _check_keys(self, file: str, name: str, menu: Menu) -> None:
+        keys = [choice.key for choice in menu.choices]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                place = f"{name}.choices.{position}.key"
+                self._find(file, place, f"la touche {key} mène déjà ailleurs")
+
+    def _validated(self, file: str, key: str, kind: type[Table], data: object) -> Table | None:
+        try:
+            table = kind.model_validate(data)
+        except ValidationError as error:
+            for fault in error.errors():
+                path = ".".join(str(part) for part in (key, *fault["loc"]) if part != "")
+                self._find(file, path, reason_in_french(fault))
+            return None
+        self._tables.append((file, key, table))
+        return table
+
+    def _toml(self, file: str) -> dict[str, Any] | None:
+        path = self.folder / file
         try:
             return tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -163,17 +218,17 @@ class _Reader:
             self.findings.append(f"{path}: n'est pas du TOML : {error}")
         return None
 
-    def _keep(self, file: str, error: ValidationError, prefix: str = "") -> None:
-        for fault in error.errors():
-            key = ".".join(str(part) for part in (prefix, *fault["loc"]) if part != "")
-            self._find(file, key, REASONS.get(fault["type"], fault["msg"]))
-
     def _find(self, file: str, key: str, reason: str) -> None:
         self.findings.append(f"{self.folder / file}: {key}: {reason}")
 
 
-def _references(value: object, path: str) -> Iterator[tuple[str, Reference]]:
-    """Give every reference in a table, with the path of its key."""
+def _hint(name: str, names: Collection[str]) -> str:
+    close = get_close_matches(name, names, 1)
+    return f" ; vouliez-vous « {close[0]} » ?" if close else ""
+
+
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Give every reference in a table, and "" for a list that is empty, with its key's path."""
     if isinstance(value, Reference):
         yield path, value
         return
@@ -185,5 +240,7 @@ def _references(value: object, path: str) -> Iterator[tuple[str, Reference]]:
         parts = enumerate(value)
     else:
         return
+    if value == ():
+        yield path, ""
     for name, part in parts:
-        yield from _references(part, f"{path}.{name}".lstrip("."))
+        yield from _leaves(part, f"{path}.{name}".lstrip("."))

@@ -10,6 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, event, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -81,7 +82,10 @@ class Database:
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
             self.lock(connection, MIGRATING)
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError:
+                raise StoreError("database: made by a newer version of this program") from None
 
     def close(self) -> None:
         """Close every connection."""

@@ -15,7 +15,8 @@ from structlog.typing import EventDict, Processor
 
 def configure(file: Path) -> None:
     """Send all log lines to `file`, the libraries' too, and warnings to the screen."""
-    in_file = logging.FileHandler(file, encoding="utf-8")
+    # In a JSON string the escape that replaces what UTF-8 can't hold is that very character.
+    in_file = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
     on_screen = logging.StreamHandler(sys.stderr)
     on_screen.setLevel(logging.WARNING)
     common: list[Processor] = [
@@ -41,12 +42,26 @@ def configure(file: Path) -> None:
     )
 
 
+def silence() -> None:
+    """Log nothing: for a command that says on the screen itself all there is to say."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 def _place_exception(_logger: object, _name: str, event: EventDict) -> EventDict:
     """Put an exception's type and path in place of itself."""
-    given = event.pop("exc_info", None)
-    kind, _, trace = given if isinstance(given, tuple) else sys.exc_info()
-    if given and kind is not None:
-        frames = traceback.extract_tb(trace)
-        event["exception"] = kind.__name__
+    error = _exception(event.pop("exc_info", None))
+    if error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        event["exception"] = type(error).__name__
         event["places"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     return event
+
+
+def _exception(exc_info: object) -> BaseException | None:
+    """Give the exception that is meant: itself, the triple that names it, or the one in hand."""
+    match exc_info:
+        case BaseException() | None:
+            return exc_info
+        case (_, BaseException() as error, _):
+            return error
+    return sys.exc_info()[1] if exc_info else None

@@ -1,5 +1,6 @@
 """The svi command."""
 
+import os
 import sys
 
 import click
@@ -39,6 +40,7 @@ for _command in (accounts, call, calls, check, prompts, up, voice):
 
 def main() -> None:
     """Run a command; what went wrong is one line, and the exit code is not 0."""
+    os.umask(0o077)  # what SVI_HOME holds is nobody else's business (D13)
     try:
         cli()
     except EXPECTED as error:

@@ -7,8 +7,9 @@ import click
 
 from shared import accounts as store_accounts
 from shared.accounts import NewAccount
-from shared.claimants import ImportRefusedError, import_claimants
+from shared.claimants import ImportRefusedError, ImportResult, import_claimants
 from shared.secret import Secret
+from shared.store import Store
 from svi.service import load_settings, open_store, prepare_home
 
 caisse_option = click.option("--caisse", required=True, help="La caisse, par exemple 92.")
@@ -17,7 +18,12 @@ number_option = click.option("--number", required=True, help="Les 7 chiffres du 
 
 @click.group()
 def accounts() -> None:
-    """Les allocataires et leurs dossiers."""
+    """Les allocataires et leurs dossiers.
+
+    \b
+    Exemple :
+      svi accounts import allocataires.csv
+    """
 
 
 @accounts.command("import")
@@ -33,24 +39,28 @@ def import_command(file: Path) -> None:
     """
     settings = load_settings()
     prepare_home(settings)
-    with open_store(settings) as store, click.progressbar(length=1, label="lignes") as bar:
+    try:
+        with open_store(settings) as store:
+            result = _import(store, file)
+    except ImportRefusedError as error:
+        for finding in error.findings:
+            click.echo(f"{file} : {finding}", err=True)
+        click.echo(f"{file} : refusé, rien n'a été importé", err=True)
+        sys.exit(1)
+    click.echo(
+        f"{result.created} personnes ajoutées, {result.updated} mises à jour,"
+        f" {result.unchanged} inchangées"
+    )
+
+
+def _import(store: Store, file: Path) -> ImportResult:
+    with click.progressbar(length=1, label="lignes") as bar:
 
         def show(done: int, steps: int) -> None:
             bar.length = steps
             bar.update(done - bar.pos)
 
-        try:
-            result = import_claimants(store, file, show)
-        except ImportRefusedError as error:
-            click.echo(err=True)
-            for finding in error.findings:
-                click.echo(f"{file} : {finding}", err=True)
-            click.echo(f"{file} : refusé, rien n'a été importé", err=True)
-            sys.exit(1)
-    click.echo(
-        f"{result.created} personnes ajoutées, {result.updated} mises à jour,"
-        f" {result.unchanged} inchangées"
-    )
+        return import_claimants(store, file, show)
 
 
 @accounts.command("add")
@@ -58,9 +68,13 @@ def import_command(file: Path) -> None:
 @number_option
 @click.option("--mobile", help="Le mobile, de la forme +33612345678.")
 @click.option(
-    "--password-stdin", is_flag=True, required=True, help="Lit le mot de passe sur l'entrée."
+    "--password-stdin",
+    is_flag=True,
+    required=True,
+    expose_value=False,
+    help="Lit le mot de passe sur l'entrée.",
 )
-def add(caisse: str, number: str, mobile: str | None, password_stdin: bool) -> None:
+def add(caisse: str, number: str, mobile: str | None) -> None:
     """Crée un dossier avec un mot de passe donné : démonstration et essais seulement.
 
     Le mot de passe est lu sur l'entrée standard, jamais sur la ligne de commande, que tout
@@ -72,7 +86,7 @@ def add(caisse: str, number: str, mobile: str | None, password_stdin: bool) -> N
     """
     settings = load_settings()
     prepare_home(settings)
-    password = Secret(sys.stdin.readline().rstrip("\r\n") if password_stdin else "")
+    password = Secret(sys.stdin.buffer.readline().rstrip(b"\r\n").decode(errors="replace"))
     with open_store(settings) as store:
         store_accounts.add(store, NewAccount(caisse, number, mobile), password)
     click.echo("dossier créé")

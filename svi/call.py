@@ -1,7 +1,8 @@
 """`svi call`: a call without a telephone, and without Asterisk."""
 
+import re
 import sys
-from queue import Queue
+from queue import Empty, Queue
 
 import click
 
@@ -42,22 +43,41 @@ def call(keys: str, line: str, caller: str) -> None:
       svi call --keys "92 0000354 73920461 1"
       svi call --keys "92 0000354 #" --caller +33612345678
     """
+    groups = _groups(keys)
     settings = load_settings()
-    prepare_home(settings)
     script = load_script(settings.dialplans)
+    if line not in script.lines:
+        raise click.ClickException(
+            f"--line : pas de telle ligne ; il y a {', '.join(script.lines)}"
+        )
+    prepare_home(settings)
     logs.configure(settings.logs / "voice.log")
     transcript = _Transcript()
     with open_store(settings) as store:
         server = VoiceServer(store, script, trace=lambda: transcript)
         server.start()
         try:
-            groups = [*keys.split(), HANG_UP]
             with SimulatedCall(server.address, line=line, caller=caller, groups=groups):
                 outcome = transcript.outcome.get(timeout=END_SECONDS)
+        except Empty:
+            raise click.ClickException(
+                f"l'appel n'est pas fini après {END_SECONDS:g} s ; voir {settings.logs}"
+            ) from None
         finally:
             server.stop(0)
     click.echo(f"fin : {outcome}")
     sys.exit(EXIT_CODES[outcome])
+
+
+def _groups(keys: str) -> list[str]:
+    """Give what the caller does at each question; a wrong group is not quoted: it may be secret."""
+    groups = keys.split()
+    for position, group in enumerate(groups, start=1):
+        if not re.fullmatch(r"[0-9*#]+", group):
+            raise click.ClickException(
+                f"--keys, groupe {position} : un téléphone n'a que les touches 0 à 9, * et #"
+            )
+    return [*groups, HANG_UP]
 
 
 class _Transcript:

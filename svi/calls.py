@@ -6,6 +6,7 @@ import click
 from sqlalchemy import select
 
 from ivr.ami import AmiLink
+from shared import logs
 from shared.models import CallRecord
 from shared.secret import Secret
 from shared.store import Store
@@ -17,7 +18,13 @@ AMI_SECONDS = 5.0
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Un objet JSON par ligne.")
-@click.option("--last", default=20, show_default=True, help="Combien d'appels, au plus.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Combien d'appels, au plus.",
+)
 @click.option("--live", is_flag=True, help="Les appels en cours, vus d'Asterisk.")
 @click.option("--hang-up", metavar="CANAL", help="Raccroche l'appel en cours de ce canal.")
 def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
@@ -30,6 +37,7 @@ def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
       svi calls --hang-up PJSIP/trunk-00000004
     """
     settings = load_settings()
+    logs.silence()
     if hang_up:
         with _link(settings) as link:
             link.wait_up(AMI_SECONDS)
@@ -81,7 +89,7 @@ def _link(settings: Settings) -> AmiLink:
     try:
         reach = json.loads(settings.ami.read_text(encoding="utf-8"))
         link = AmiLink(reach["host"], reach["port"], reach["user"], Secret(reach["secret"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise click.ClickException(
             f"{settings.ami} : ne dit pas où joindre Asterisk ; svi up tourne-t-il ?"
         ) from None

@@ -1,11 +1,14 @@
 """`svi check`: is everything right that admins edit?"""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import click
 
 from ivr.asterisk import check_files
 from ivr.errors import ScriptError
+from ivr.prompts import Catalogue
 from ivr.script_files import load_script
 from shared.errors import SettingsError
 from shared.rules import load_rules
@@ -24,20 +27,31 @@ def check() -> None:
     """
     settings = load_settings()
     findings: list[str] = []
-    try:
+    with _collected(findings):
         load_rules(settings.rules)
-    except SettingsError as error:
-        findings.append(str(error))
-    try:
+    script = catalogue = None
+    with _collected(findings):
         script = load_script(settings.dialplans)
-        check_files(settings.dialplans / "asterisk", script.catalogue)
-    except ScriptError as error:
-        findings += error.findings
+    with suppress(ScriptError):  # reported with the script
+        catalogue = Catalogue.load(settings.dialplans)
+    with _collected(findings):
+        check_files(settings.dialplans / "asterisk", catalogue)
     for finding in findings:
         click.echo(finding, err=True)
-    if findings:
+    if findings or script is None:
         sys.exit(1)
     click.echo(
         f"{settings.dialplans} : {len(script.lines)} lignes, {len(script.steps)} étapes,"
         f" {len(script.catalogue.ids)} messages, tout est en ordre"
     )
+
+
+@contextmanager
+def _collected(findings: list[str]) -> Iterator[None]:
+    """Go on after what is wrong in the block."""
+    try:
+        yield
+    except ScriptError as error:
+        findings += error.findings
+    except (SettingsError, OSError) as error:
+        findings.append(str(error))

@@ -5,13 +5,18 @@ import click
 from ivr.prompts import build
 from ivr.script import Script
 from ivr.script_files import load_script
-from svi.service import load_settings
+from svi.service import load_settings, prepare_home
 from svi.settings import Settings
 
 
 @click.group()
 def prompts() -> None:
-    """Les messages que l'appelant entend."""
+    """Les messages que l'appelant entend.
+
+    \b
+    Exemple :
+      svi prompts build
+    """
 
 
 @prompts.command("build")
@@ -23,8 +28,9 @@ def build_command() -> None:
       svi prompts build
     """
     settings = load_settings()
-    settings.prompts.mkdir(parents=True, exist_ok=True)
-    build_prompts(settings, load_script(settings.dialplans))
+    script = load_script(settings.dialplans)
+    prepare_home(settings)
+    build_prompts(settings, script)
 
 
 def build_prompts(settings: Settings, script: Script) -> None:

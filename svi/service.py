@@ -7,12 +7,13 @@ from contextlib import contextmanager
 import click
 import structlog
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from ivr.prompts import missing
 from ivr.script import Script
-from ivr.script_files import load_script
+from ivr.script_files import load_script, reason_in_french
 from shared.database import Database
-from shared.errors import StoreError
+from shared.errors import StoreDownError, StoreError
 from shared.keyring import KeyRing
 from shared.retention import tidy
 from shared.rules import load_rules
@@ -31,7 +32,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         fault = error.errors()[0]
         name = f"SVI_{fault['loc'][0]}".upper()
-        raise click.ClickException(f"{name} : {fault['msg']}") from None
+        raise click.ClickException(f"{name} : {reason_in_french(fault)}") from None
 
 
 def prepare_home(settings: Settings) -> None:
@@ -42,7 +43,8 @@ def prepare_home(settings: Settings) -> None:
         KeyRing.create(settings.keys)
     database = Database(settings.url)
     try:
-        database.migrate()
+        with _database_named(settings):
+            database.migrate()
     finally:
         database.close()
 
@@ -52,9 +54,20 @@ def open_store(settings: Settings) -> Iterator[Store]:
     """Open the store that exists."""
     store = Store.open(settings.url, settings.keys, load_rules(settings.rules))
     try:
-        yield store
+        with _database_named(settings):
+            yield store
     finally:
         store.close()
+
+
+@contextmanager
+def _database_named(settings: Settings) -> Iterator[None]:
+    """Say which database is away, without its password."""
+    try:
+        yield
+    except StoreDownError as error:
+        url = make_url(settings.url).render_as_string(hide_password=True)
+        raise StoreDownError(f"{url}: {error}") from None
 
 
 @contextmanager

@@ -3,13 +3,18 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from ivr.script_files import DEFAULT_FOLDER
 from shared.rules import DEFAULT_FILE
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+DRIVERS = {"sqlite", "postgresql+psycopg"}
 
 
 class Settings(BaseSettings):
@@ -30,6 +35,21 @@ class Settings(BaseSettings):
     sip_port: int = Field(default=5060, ge=1, le=65535)
     agi_host: str = "127.0.0.1"
     agi_port: int = Field(default=4573, ge=0, le=65535)
+
+    @field_validator("database_url")
+    @classmethod
+    def _of_a_known_kind(cls, url: str) -> str:
+        """Refuse other databases, without quoting what may hold a password."""
+        try:
+            known = url == "" or make_url(url).drivername in DRIVERS
+        except (ArgumentError, ValueError):
+            known = False
+        if not known:
+            raise PydanticCustomError(
+                "database_url",
+                "il faut sqlite:////chemin/svi.db ou postgresql+psycopg://utilisateur@machine/base",
+            )
+        return url
 
     @property
     def keys(self) -> Path:

@@ -9,7 +9,13 @@ import click
 
 from ivr.server import VoiceServer
 from shared import logs
-from svi.service import housekeeping, load_playable_script, load_settings, open_store
+from svi.service import (
+    housekeeping,
+    load_playable_script,
+    load_settings,
+    open_store,
+    prepare_home,
+)
 
 GRACE_SECONDS = 4.0
 POLL_SECONDS = 0.5
@@ -33,6 +39,7 @@ def voice() -> None:
       SVI_AGI_PORT=4573 svi voice
     """
     settings = load_settings()
+    prepare_home(settings)
     script = load_playable_script(settings)
     logs.configure(settings.logs / "voice.log")
     with stopped_by_signal(), open_store(settings) as store, housekeeping(store):

@@ -105,7 +105,7 @@ def test_an_unknown_placeholder_is_named_with_its_place(
     with pytest.raises(AsteriskFileError) as caught:
         render(settings, source)
     message = str(caught.value)
-    assert message.startswith("extra.conf:2: @SIP_PROT@ is not a known placeholder; known: HOME, ")
+    assert message.startswith("extra.conf:2: @SIP_PROT@ n'existe pas ; connus : HOME, ")
     assert "\n" not in message
     assert not settings.home.exists()
 
@@ -115,14 +115,16 @@ def test_a_placeholder_that_no_file_uses_is_an_error(
 ) -> None:
     source = source_with(tmp_path, "")
     (source / "manager.conf").write_text("secret = @AMI_SECRET@\n", "utf-8")
-    with pytest.raises(AsteriskFileError, match="no file has a place for @AMI_PORT@"):
+    with pytest.raises(AsteriskFileError, match="aucun fichier n'a de place pour @AMI_PORT@"):
         render(settings, source)
 
 
 def test_a_file_that_is_not_utf8_is_named(settings: AsteriskSettings, tmp_path: Path) -> None:
     source = source_with(tmp_path, "")
     (source / "extra.conf").write_bytes(b"; \xe9t\xe9\n")
-    with pytest.raises(AsteriskFileError, match=r"^extra\.conf: not UTF-8 at byte 2$"):
+    with pytest.raises(
+        AsteriskFileError, match=r"extra\.conf: doit être enregistré en UTF-8 \(octet 2\)$"
+    ):
         render(settings, source)
 
 

@@ -320,3 +320,10 @@ def _shows_nothing(error: StoreError) -> None:
     assert NUMBER not in printed
     assert NUMBER not in repr(error)
     assert error.__cause__ is None
+
+
+def test_a_schema_of_a_newer_version_is_said(database: Database) -> None:
+    with database.write() as transaction:
+        transaction.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="newer version"):
+        database.migrate()

@@ -86,25 +86,25 @@ def test_a_text_on_several_lines_is_one_line(dialplans: Path) -> None:
 
 
 FAULTS = {
-    "id of the other file": ('bonjour = "x"', "bonjour: already defined in prompts.toml"),
-    "id twice": ('a = "x"\na = "y"', "file: not TOML in UTF-8: "),
-    "not TOML": ("a = ", "file: not TOML in UTF-8: "),
-    "capital in an id": ('Au-revoir = "x"', "'Au-revoir': an id is "),
-    "accent in an id": ('"été" = "x"', "'été': an id is "),
-    "space in an id": ('"a b" = "x"', "'a b': an id is "),
-    "line feed in an id": ('"a\\nb" = "x"', "'a\\nb': an id is "),
-    "path in an id": ('"../a" = "x"', "'../a': an id is "),
-    "double hyphen in an id": ('a--b = "x"', "'a--b': an id is "),
-    "id of a silence": ('silence-7000 = "x"', "silence-7000: the name of a silence"),
-    "number instead of text": ("a = 1", "a: the text must be in quotes"),
-    "table instead of text": ('[prompts.a]\nb = "x"', "a: the text must be in quotes"),
-    "empty text": ('a = ""', "a: the text has no word in it"),
-    "blank text": ('a = "  "', "a: the text has no word in it"),
-    "punctuation alone": ('a = "…"', "a: the text has no word in it"),
-    "control character": ('a = "x\\u0007"', "a: the text has an invisible character"),
-    "zero-width space": ('a = "x\\u200b"', "a: the text has an invisible character"),
-    "text too long": (f'a = "{501 * "x"}"', "a: 501 characters, 500 at most"),
-    "another table": ('[phrases]\na = "x"', "prompts: the file must hold this one table"),
+    "id of the other file": ('bonjour = "x"', "bonjour: existe déjà dans prompts.toml"),
+    "id twice": ('a = "x"\na = "y"', "file: n'est pas du TOML en UTF-8 : "),
+    "not TOML": ("a = ", "file: n'est pas du TOML en UTF-8 : "),
+    "capital in an id": ('Au-revoir = "x"', "'Au-revoir': un identifiant : "),
+    "accent in an id": ('"été" = "x"', "'été': un identifiant : "),
+    "space in an id": ('"a b" = "x"', "'a b': un identifiant : "),
+    "line feed in an id": ('"a\\nb" = "x"', "'a\\nb': un identifiant : "),
+    "path in an id": ('"../a" = "x"', "'../a': un identifiant : "),
+    "double hyphen in an id": ('a--b = "x"', "'a--b': un identifiant : "),
+    "id of a silence": ('silence-7000 = "x"', "silence-7000: le nom d'un silence"),
+    "number instead of text": ("a = 1", "a: il faut un texte entre guillemets"),
+    "table instead of text": ('[prompts.a]\nb = "x"', "a: il faut un texte entre guillemets"),
+    "empty text": ('a = ""', "a: le texte n'a aucun mot"),
+    "blank text": ('a = "  "', "a: le texte n'a aucun mot"),
+    "punctuation alone": ('a = "…"', "a: le texte n'a aucun mot"),
+    "control character": ('a = "x\\u0007"', "a: le texte a un caractère invisible"),
+    "zero-width space": ('a = "x\\u200b"', "a: le texte a un caractère invisible"),
+    "text too long": (f'a = "{501 * "x"}"', "a: 501 caractères, 500 au plus"),
+    "another table": ('[phrases]\na = "x"', "prompts: le fichier tient en cette seule table"),
 }
 
 
@@ -125,19 +125,19 @@ def test_longest_text(dialplans: Path) -> None:
 
 def test_no_table_at_all(dialplans: Path) -> None:
     (dialplans / "words.toml").write_text("")
-    with pytest.raises(ScriptError, match="prompts: the file must hold this one table"):
+    with pytest.raises(ScriptError, match="prompts: le fichier tient en cette seule table"):
         Catalogue.load(dialplans)
 
 
 def test_file_in_another_encoding(dialplans: Path) -> None:
     (dialplans / "words.toml").write_text('[prompts]\na = "été"\n', "latin-1")
-    with pytest.raises(ScriptError, match="not TOML in UTF-8"):
+    with pytest.raises(ScriptError, match="n'est pas du TOML en UTF-8"):
         Catalogue.load(dialplans)
 
 
 def test_absent_file(dialplans: Path) -> None:
     (dialplans / "words.toml").unlink()
-    with pytest.raises(ScriptError, match=r"words\.toml: file: can't be read: No such file"):
+    with pytest.raises(ScriptError, match=r"words\.toml: file: ne peut pas être lu : No such file"):
         Catalogue.load(dialplans)
 
 
