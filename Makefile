@@ -3,12 +3,12 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: run test check lint unit acceptance lock python speech asterisk
+.PHONY: run test check lint unit peers acceptance bench soak lock python speech asterisk
 
 run: .venv/ready asterisk
 	@exec $(BIN)/svi up
 
-test: check acceptance
+test: check peers acceptance
 
 # The fast part, to be run all the time.
 check: lint unit
@@ -18,13 +18,29 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Three workers on two cores: much of the time is waiting.
 unit: .venv/ready speech
 	@tools/packages.sh postgresql
-	$(BIN)/pytest -q tests/unit tests/protocol
+	$(BIN)/pytest -q -n 3 tests/unit tests/protocol
+
+# Third-party judges: Twilio's contract served by Prism, webhooks signed by npm twilio.
+peers: .venv/ready tests/peers/node_modules
+	@tools/packages.sh postgresql
+	$(BIN)/pytest -q tests/peers
 
 acceptance: .venv/ready asterisk
 	@tools/packages.sh sip-tester tcpdump postgresql
 	$(BIN)/pytest -q tests/acceptance
+
+# Side by side with peers, in one run: AGI commands, logins, reset request to hand-over.
+bench: .venv/bench
+	@tools/packages.sh postgresql
+	$(BIN)/python -m bench
+
+# The long forms of what `make test` shows in short.
+soak: .venv/ready
+	@tools/packages.sh postgresql
+	$(BIN)/pytest -q --soak tests/acceptance/test_dispatcher_kill.py
 
 # Touched last, so that an installation that failed or was cut off is done again.
 .venv/ready: requirements.lock pyproject.toml | python
@@ -32,6 +48,16 @@ acceptance: .venv/ready asterisk
 	@python3 -m venv .venv
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/bench: requirements-bench.lock .venv/ready
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+tests/peers/node_modules: tests/peers/package.json tests/peers/package-lock.json
+	@command -v npm >/dev/null || tools/packages.sh npm
+	@echo "installing npm packages of the peers"
+	@npm ci --silent --prefix tests/peers
 	@touch $@
 
 # Debian's python3 can't make a virtual environment without python3-venv.
@@ -51,4 +77,6 @@ asterisk: speech
 # Locks every dependency with its hashes; no registry is named in the file.
 lock: .venv/ready
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.lock pyproject.toml
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements-bench.lock requirements-bench.in

@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -451,6 +451,7 @@ class _Upsert:
         self._store = store
         self._transaction = transaction
         self._today = today
+        self._trusted_from = today - timedelta(days=store.rules.reset.contact_days)
         self._lines: dict[UUID, int] = {}  # that a person already stored was found for
 
     def store_batch(self, claimants: Sequence[_Claimant]) -> None:
@@ -524,7 +525,7 @@ class _Upsert:
         self, claimant: _Claimant, account: Account, known: Person, people: list[Person]
     ) -> None:
         before = open_person(self._store.keys, known)
-        after = _merged(before, claimant.data, self._today)
+        after = _merged(before, claimant.data, self._today, self._trusted_from)
         if after == before and account.situation == claimant.situation:
             self.unchanged += 1
             return
@@ -552,7 +553,7 @@ def _find(people: list[Person], role: Role, indexes: Mapping[str, object]) -> Pe
     return None
 
 
-def _merged(known: PersonData, given: PersonData, today: date) -> PersonData:
+def _merged(known: PersonData, given: PersonData, today: date, trusted_from: date) -> PersonData:
     """An empty cell keeps what tells who the person is, and takes a contact away."""
     return replace(
         given,
@@ -561,6 +562,13 @@ def _merged(known: PersonData, given: PersonData, today: date) -> PersonData:
         nir=given.nir or known.nir,
         mobile_since=given.mobile_since
         or (known.mobile_since if given.mobile == known.mobile else today),
+        mobile_before=_mobile_before(known, given, trusted_from),
         address_since=given.address_since
         or (known.address_since if given.address == known.address else today),
     )
+
+
+def _mobile_before(known: PersonData, given: PersonData, trusted_from: date) -> str | None:
+    """Give the last mobile that was trusted: not one that itself came lately (D04)."""
+    came_lately = known.mobile_since is not None and known.mobile_since > trusted_from
+    return known.mobile_before if given.mobile == known.mobile or came_lately else known.mobile

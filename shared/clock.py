@@ -1,10 +1,16 @@
-"""Time is passed in, so that tests own it (design idea 9)."""
+"""Time and chance are passed in, so that tests own them (design idea 9)."""
 
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
 """Gives the present instant, aware, in UTC."""
+
+Chance = Callable[[int], int]
+"""Gives a number from 0 up to, but without, the one asked for."""
+
+fair_chance: Chance = secrets.randbelow
 
 
 def system_clock() -> datetime:

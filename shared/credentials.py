@@ -5,6 +5,7 @@ statements and one Argon2 computation (D07). The order of its three steps is the
 reserve the attempt and commit, compare, settle.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,7 +24,7 @@ from shared.rules import CredentialKind
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
-from shared.throttles import Attempt
+from shared.throttles import Allowed, Attempt
 
 WITHHELD = "withheld"
 NOBODY = UUID(int=0)  # looked up for an unknown number, by the same statements (D07)
@@ -57,17 +58,25 @@ class _Reserved:
     """What the first step leaves for the second: the attempt, and what to compare, if anything."""
 
     attempt: Attempt
-    stored: Credential | None
+    candidates: Sequence[Credential]
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The credential whose secret was given, and its hash as it was compared."""
+
+    credential: Credential
+    hashed: str
+    alone: bool  # no other credential shares its salt
 
 
 def verify(store: Store, login: Login, origin: Origin) -> Session | Refusal:
     """Open a session if the secret is right and the attempt allowed (D05, D07, D10)."""
     reserved = _reserve(store, login, origin)
-    matched = _compare(store, reserved.stored, login.secret)
-    if reserved.stored is None or matched is None:
+    match = _compare(store, reserved.candidates, login.secret)
+    if match is None:
         return _settle_refused(store, reserved.attempt)
-    rehashed = _rehash(store, reserved.stored, matched, login.secret)
-    return _settle_matched(store, reserved.attempt, reserved.stored, rehashed)
+    return _settle_matched(store, reserved.attempt, match, _rehash(store, match, login.secret))
 
 
 def set_secret(
@@ -77,33 +86,67 @@ def set_secret(
 
     Only what issues credentials calls this: nobody chooses a password on the telephone (R03).
     """
-    kind = Login(caisse, number, secret).kind
     hashed = store.hasher.hash(secret)
     now = store.clock()
     with store.database.write() as transaction:
-        account = transaction.scalar(_account(caisse, number).with_for_update(key_share=True))
+        account = lock_account(transaction, caisse, number)
         if account is None:
             return False
-        transaction.execute(
-            update(Credential)
-            .where(Credential.account_id == account.id, Credential.kind == kind, _ACTIVE)
-            .values(state=CredentialState.ENDED, ended_at=now)
-        )
+        _end_others(transaction, account.id, Login(caisse, number, secret).kind, NOBODY, now)
         credential = Credential(
             id=uuid4(),
             account_id=account.id,
-            kind=kind,
+            kind=Login(caisse, number, secret).kind,
             state=CredentialState.ACTIVE,
             created_at=now,
             expires_at=expires_at,
         )
-        credential.hash_sealed = _seal(store, credential, hashed)
+        credential.hash_sealed = seal_hash(store, credential, hashed)
         transaction.add(credential)
-        throttles.end_row(transaction, _throttle_key(store, caisse, number))
+        throttles.end_row(transaction, throttle_key(store, caisse, number))
         return True
 
 
-_ACTIVE: ColumnElement[bool] = Credential.state == CredentialState.ACTIVE
+def lock_account(transaction: Transaction, caisse: str, number: str) -> Account | None:
+    """Find an account and hold off whoever else changes its credentials."""
+    return transaction.scalar(_account(caisse, number).with_for_update(key_share=True))
+
+
+def throttle_key(store: Store, caisse: str, number: str) -> bytes:
+    """Name an account for the throttles, whether it exists or not."""
+    return store.keys.index("account", f"{caisse}/{number}")
+
+
+def usable(account_id: UUID, kind: CredentialKind) -> Select[Credential]:
+    """Select what opens an account: the active credential and those still pending (D03)."""
+    return (
+        select(Credential)
+        .where(Credential.account_id == account_id, Credential.kind == kind, _USABLE)
+        .order_by(Credential.created_at, Credential.id)
+    )
+
+
+def open_hashes(store: Store, credentials: Sequence[Credential]) -> dict[str, Credential]:
+    """Give credentials by their PHC string; one whose seal is broken is logged and left out."""
+    opened = {}
+    for credential in credentials:
+        try:
+            phc = store.keys.open(credential.hash_sealed, *_binding(credential)).decode()
+        except SealError as error:
+            log.error("stored_credential_refused", credential=str(credential.id), why=str(error))
+        else:
+            opened[phc] = credential
+    return opened
+
+
+def seal_hash(store: Store, credential: Credential, hashed: str) -> bytes:
+    """Seal a PHC string for this account, credential and kind only (D13)."""
+    return store.keys.seal(hashed.encode(), *_binding(credential))
+
+
+_USABLE: ColumnElement[bool] = Credential.state.in_(
+    [CredentialState.ACTIVE, CredentialState.PENDING]
+)
 
 
 def _reserve(store: Store, login: Login, origin: Origin) -> _Reserved:
@@ -115,34 +158,42 @@ def _reserve(store: Store, login: Login, origin: Origin) -> _Reserved:
         account_id = account.id if account else NOBODY
         attempt = Attempt(
             id=uuid4(),
-            account_key=_throttle_key(store, login.caisse, login.number),
+            account_key=throttle_key(store, login.caisse, login.number),
             caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
-            known_caller=_on_file(store, transaction, account_id, origin.caller_id),
+            known_caller=on_file(store, transaction, account_id, origin.caller_id),
             origin=origin,
             at=now,
         )
-        stored = transaction.scalar(_active(account_id, login.kind))
-        allowed = throttles.reserve(store, transaction, attempt) and open_now
-    return _Reserved(attempt, stored if allowed else None)
+        found = transaction.scalars(usable(account_id, login.kind)).all()
+        issued = [one for one in found if one.state == CredentialState.PENDING]
+        allowed = throttles.reserve(store, transaction, attempt, newly_issued=bool(issued))
+    candidates = {Allowed.NOTHING: [], Allowed.NEWLY_ISSUED: issued, Allowed.EVERYTHING: found}
+    return _Reserved(attempt, candidates[allowed] if open_now else [])
 
 
-def _compare(store: Store, stored: Credential | None, secret: Secret) -> str | None:
-    """Spend one Argon2 computation; give the stored hash if the secret is right."""
-    if stored is not None:
-        try:
-            hashed = store.keys.open(stored.hash_sealed, *_binding(stored)).decode()
-            return hashed if store.hasher.matches(hashed, secret) else None
-        except (SealError, HashRefusedError) as error:
-            log.error("stored_credential_refused", credential=str(stored.id), why=str(error))
+def _compare(store: Store, candidates: Sequence[Credential], secret: Secret) -> _Match | None:
+    """Spend one Argon2 computation; give the credential that has the secret, if any."""
+    hashes = open_hashes(store, candidates)
+    try:
+        if hashes:
+            matched = store.hasher.match([*hashes], secret)
+            if matched is None:
+                return None
+            return _Match(hashes[matched], matched, alone=len(hashes) == 1)
+    except HashRefusedError as error:
+        log.error("stored_credential_refused", credential=str(candidates[0].id), why=str(error))
     store.hasher.pretend(secret)
     return None
 
 
-def _rehash(store: Store, stored: Credential, matched: str, secret: Secret) -> bytes | None:
-    """Give a hash at today's costs, if the stored one was made at others."""
-    if not store.hasher.outdated(matched):
+def _rehash(store: Store, match: _Match, secret: Secret) -> bytes | None:
+    """Give a hash at today's costs, if the stored one was made at others.
+
+    Not while others share its salt: one computation could no longer test them all.
+    """
+    if not match.alone or not store.hasher.outdated(match.hashed):
         return None
-    return _seal(store, stored, store.hasher.hash(secret))
+    return seal_hash(store, match.credential, store.hasher.hash(secret))
 
 
 def _settle_refused(store: Store, attempt: Attempt) -> Refusal:
@@ -152,23 +203,31 @@ def _settle_refused(store: Store, attempt: Attempt) -> Refusal:
 
 
 def _settle_matched(
-    store: Store, attempt: Attempt, compared: Credential, rehashed: bytes | None
+    store: Store, attempt: Attempt, match: _Match, rehashed: bytes | None
 ) -> Session | Refusal:
-    """Open the session, unless the credential was ended or replaced while it was compared."""
-    now = store.clock()
+    """Open the session, unless the credential was ended or replaced while it was compared.
+
+    The first use of a pending credential ends the others at once, on every channel (D03).
+    """
+    now, compared = store.clock(), match.credential
     with store.database.write() as transaction:
         account = transaction.get_one(
             Account, compared.account_id, with_for_update={"key_share": True}
         )
         stored = transaction.get_one(Credential, compared.id, with_for_update=True)
-        if stored.state != CredentialState.ACTIVE:
+        if stored.state == CredentialState.ENDED:
             audit.note(transaction, "login-refused", now, attempt.origin, None)
             return Refusal.REFUSED
         if stored.expires_at is not None and stored.expires_at <= now:
             throttles.give_back(transaction, attempt)
             audit.note(transaction, "login-expired", now, attempt.origin, account.id)
             return Refusal.EXPIRED
-        if rehashed is not None and stored.version == compared.version:
+        if stored.state == CredentialState.PENDING:
+            _end_others(transaction, account.id, stored.kind, stored.id, now)
+            stored.state = CredentialState.ACTIVE
+            audit.note(transaction, "credential-first-used", now, attempt.origin, account.id)
+        sharing = transaction.scalars(usable(account.id, CredentialKind(stored.kind))).all()
+        if rehashed and stored.version == compared.version and len(sharing) == 1:
             stored.hash_sealed = rehashed
             stored.version += 1
         throttles.clear(transaction, attempt)
@@ -176,7 +235,23 @@ def _settle_matched(
         return sessions.open_session(store, transaction, account, attempt.origin, now)
 
 
-def _on_file(
+def _end_others(
+    transaction: Transaction, account_id: UUID, kind: str, kept: UUID, now: datetime
+) -> None:
+    """End every usable credential of this kind but one."""
+    transaction.execute(
+        update(Credential)
+        .where(
+            Credential.account_id == account_id,
+            Credential.kind == kind,
+            Credential.id != kept,
+            _USABLE,
+        )
+        .values(state=CredentialState.ENDED, ended_at=now)
+    )
+
+
+def on_file(
     store: Store, transaction: Transaction, account_id: UUID, caller_id: str | None
 ) -> bool:
     """Say whether the caller id is a telephone number of the dossier."""
@@ -192,22 +267,8 @@ def _on_file(
     return person is not None
 
 
-def _throttle_key(store: Store, caisse: str, number: str) -> bytes:
-    return store.keys.index("account", f"{caisse}/{number}")
-
-
 def _account(caisse: str, number: str) -> Select[Account]:
     return select(Account).where(Account.caisse == caisse, Account.number == number)
-
-
-def _active(account_id: UUID, kind: CredentialKind) -> Select[Credential]:
-    return select(Credential).where(
-        Credential.account_id == account_id, Credential.kind == kind, _ACTIVE
-    )
-
-
-def _seal(store: Store, credential: Credential, hashed: str) -> bytes:
-    return store.keys.seal(hashed.encode(), *_binding(credential))
 
 
 def _binding(credential: Credential) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Transactions are short and synchronous. No exception that leaves here holds a value of a row.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ class Database:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._writing = self.engine.execution_options(svi_writing=True)
+        self._writer = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -56,11 +58,25 @@ class Database:
     def write(self) -> Iterator[Transaction]:
         """Open a transaction that commits at the end of the block, or changes nothing."""
         with (
+            self._turn(),
             _named_errors(),
             Transaction(self._writing, expire_on_commit=False) as transaction,
             transaction.begin(),
         ):
             yield transaction
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for a turn to write: SQLite's own waiting starves some of many threads."""
+        if not self.sqlite:
+            yield
+        elif not self._writer.acquire(timeout=WAIT_SECONDS):
+            raise StoreDownError("database: no turn to write came")
+        else:
+            try:
+                yield
+            finally:
+                self._writer.release()
 
     def lock(self, transaction: Transaction | Connection, *keys: bytes) -> None:
         """Hold others with the same key off until this transaction ends.

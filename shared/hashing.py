@@ -1,12 +1,15 @@
 """Argon2id hashes of passwords and codes (D13), one computation for every login attempt (D07)."""
 
+import base64
+import hmac
 import os
 import threading
+from collections.abc import Sequence
 
 from argon2 import PasswordHasher as Argon2Hasher
 from argon2 import Type, extract_parameters
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
-from argon2.low_level import verify_secret
+from argon2.exceptions import HashingError, InvalidHashError
+from argon2.low_level import hash_secret
 
 from shared.errors import StoreError
 from shared.rules import Argon2
@@ -16,6 +19,7 @@ MAX_MEMORY_KIB = 65_536
 MAX_PASSES = 10
 MAX_LANES = 4
 MAX_HASH_LENGTH = 512
+MIN_HASH_BYTES = 32
 
 
 class HashRefusedError(StoreError):
@@ -37,27 +41,60 @@ class Hasher:
         with self._cores:
             return self._argon2.hash(secret.reveal())
 
-    def matches(self, stored: str, secret: Secret) -> bool:
-        """Compare with a stored hash; HashRefusedError before any memory is taken for a bad one."""
-        _check_costs(stored)
-        return self._compare(stored, secret)
+    def hash_like(self, secret: Secret, other: str | None) -> str:
+        """Hash with the salt and costs of a stored hash, so that one computation tests for both.
+
+        A new salt and today's costs if there is none.
+        """
+        if other is None:
+            return self.hash(secret)
+        _check_costs(other)
+        with self._cores:
+            return _compute(secret, other)
+
+    def match(self, stored: Sequence[str], secret: Secret) -> str | None:
+        """Give the stored hash that the secret has, by one computation, or None.
+
+        All of them have the same salt and costs. HashRefusedError before any memory is taken for
+        a bad one.
+        """
+        for phc in stored:
+            _check_costs(phc)
+        with self._cores:
+            computed = _compute(secret, stored[0])
+        return computed if any(hmac.compare_digest(phc, computed) for phc in stored) else None
 
     def pretend(self, secret: Secret) -> None:
         """Spend what a comparison costs, for an attempt that has nothing to compare (D07)."""
-        self._compare(self._dummy, secret)
+        with self._cores:
+            _compute(secret, self._dummy)
 
     def outdated(self, stored: str) -> bool:
         """Say whether a hash was made at other costs than today's."""
         return self._argon2.check_needs_rehash(stored)
 
-    def _compare(self, stored: str, secret: Secret) -> bool:
-        with self._cores:
-            try:
-                return verify_secret(stored.encode(), secret.reveal().encode(), Type.ID)
-            except VerifyMismatchError:
-                return False
-            except VerificationError:
-                raise HashRefusedError("Argon2 could not compute it") from None
+
+def _compute(secret: Secret, like: str) -> str:
+    """Give the PHC string of the secret with the salt and costs of another."""
+    costs = extract_parameters(like)
+    try:
+        return hash_secret(
+            secret.reveal().encode(),
+            _salt(like),
+            costs.time_cost,
+            costs.memory_cost,
+            costs.parallelism,
+            costs.hash_len,
+            Type.ID,
+            costs.version,
+        ).decode()
+    except (HashingError, ValueError):
+        raise HashRefusedError("Argon2 could not compute it") from None
+
+
+def _salt(phc: str) -> bytes:
+    encoded = phc.split("$")[-2]
+    return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
 
 
 def _check_costs(stored: str) -> None:
@@ -68,8 +105,9 @@ def _check_costs(stored: str) -> None:
     if (
         len(stored) > MAX_HASH_LENGTH
         or costs.type is not Type.ID
-        or costs.memory_cost > MAX_MEMORY_KIB
-        or costs.time_cost > MAX_PASSES
-        or costs.parallelism > MAX_LANES
+        or costs.hash_len < MIN_HASH_BYTES
+        or not 0 < costs.memory_cost <= MAX_MEMORY_KIB
+        or not 0 < costs.time_cost <= MAX_PASSES
+        or not 0 < costs.parallelism <= MAX_LANES
     ):
-        raise HashRefusedError("an Argon2 hash beyond our limits")
+        raise HashRefusedError("an Argon2 hash outside our limits")

@@ -10,6 +10,7 @@ CAISSE = re.compile(r"(?!20$|64$)(?:0[1-9]|[1-8][0-9]|9[0-5]|2A|2B|97[1-46]|64[1
 # A national number of these beginnings may be of a region overseas: those are asked first (D08).
 SHARED_PREFIXES = re.compile(r"\s*0[2567]")
 OVERSEAS = ("GP", "GF", "MQ", "RE", "YT")
+FRENCH_REGIONS = {*OVERSEAS, "FR", "BL", "MF"}  # those of the numbering plan of Guadeloupe too
 
 
 def is_number(text: str) -> bool:
@@ -27,3 +28,12 @@ def e164(text: str) -> str | None:
         if phonenumbers.is_valid_number(number):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     return None
+
+
+def takes_sms(phone: str) -> bool:
+    """Say whether a number (+…) is a French mobile, overseas included (D08)."""
+    number = phonenumbers.parse(phone)
+    return (
+        phonenumbers.region_code_for_number(number) in FRENCH_REGIONS
+        and phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.MOBILE
+    )

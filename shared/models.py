@@ -66,6 +66,7 @@ class CredentialState(StrEnum):
     """Life of a credential; an ended one never comes back."""
 
     ACTIVE = "active"  # it opens sessions
+    PENDING = "pending"  # issued; its first use makes it active and ends the others (D03)
     ENDED = "ended"  # replaced, revoked or expired
 
 
@@ -103,6 +104,7 @@ class Person(Base):
     mobile_sealed: Mapped[bytes | None]
     mobile_index: Mapped[bytes | None]
     mobile_since: Mapped[date | None]
+    mobile_before_sealed: Mapped[bytes | None]  # the one that `mobile` replaced (D04)
     landline_sealed: Mapped[bytes | None]
     landline_index: Mapped[bytes | None]
     email_sealed: Mapped[bytes | None]
@@ -123,6 +125,15 @@ class Credential(Base):
             sqlite_where=text("state = 'active'"),
             postgresql_where=text("state = 'active'"),
         ),
+        Index(
+            "ix_credential_one_pending",
+            "account_id",
+            "kind",
+            "route",
+            unique=True,
+            sqlite_where=text("state = 'pending'"),
+            postgresql_where=text("state = 'pending'"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -131,9 +142,85 @@ class Credential(Base):
     state: Mapped[str]
     version: Mapped[int] = mapped_column(default=1)  # of the stored hash; compare-and-swap
     hash_sealed: Mapped[bytes]
+    route: Mapped[str | None]  # by which message it goes to its owner; one pending for each
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+
+
+class Route(StrEnum):
+    """How a message goes to its owner."""
+
+    SMS = "sms"
+    LETTER = "letter"
+
+
+class MessageState(StrEnum):
+    """Life of a message; the last seven are final."""
+
+    QUEUED = "queued"  # waits for a dispatcher, or for its next try
+    SENDING = "sending"  # a dispatcher holds it; the provider may have been asked already
+    UNCERTAIN = "uncertain"  # asked, and nobody knows with what result (D19)
+    ACCEPTED = "accepted"  # the provider has it; final unless a receipt says more
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"
+    REFUSED = "refused"  # the provider will not take it
+    EXPIRED = "expired"  # its life ended before a provider took it
+    REPLACED = "replaced"  # a newer one went in its place (D03)
+    LOST = "lost"  # uncertain to the end
+
+
+class Message(Base):
+    """A message to a person, in the outbox or gone (design idea 11).
+
+    `content_sealed` holds what the template is filled with, `text_sealed` the text from the first
+    claim on, so that every try says the same; both are empty once nothing needs them.
+    """
+
+    __tablename__ = "message"
+    __table_args__ = (
+        Index("ix_message_due", "state", "next_at"),
+        Index("ix_message_account", "account_id", "created_at"),
+        Index("ix_message_destination", "destination_index", "created_at"),
+        Index("ix_message_created", "created_at"),
+        Index("ix_message_provider", "provider", "provider_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    route: Mapped[str]
+    template: Mapped[str]
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
+    known_caller: Mapped[bool]
+    destination_sealed: Mapped[bytes | None]
+    destination_index: Mapped[bytes | None]
+    content_sealed: Mapped[bytes | None]
+    text_sealed: Mapped[bytes | None]
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    next_at: Mapped[datetime]  # when it is due, or its lease ends, or it stops being uncertain
+    claims: Mapped[int] = mapped_column(default=0)  # fences off a dispatcher that lost its lease
+    failures: Mapped[int] = mapped_column(default=0)
+    repeated: Mapped[bool] = mapped_column(default=False)  # sent once more after D19's wait
+    provider: Mapped[str | None]
+    provider_id: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+
+
+class SendAttempt(Base):
+    """One time that a provider was asked; committed before it is."""
+
+    __tablename__ = "send_attempt"
+    __table_args__ = (Index("ix_send_attempt_message", "message_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    message_id: Mapped[UUID] = mapped_column(ForeignKey("message.id"))
+    claim: Mapped[int]
+    provider: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    result: Mapped[str | None]
+    code: Mapped[str | None]
 
 
 class ThrottleHit(Base):

@@ -37,6 +37,7 @@ class PersonData:
     nir: str | None = None  # the first 13 characters: the key has no place in it
     mobile: str | None = None  # +…
     mobile_since: date | None = None  # the day it was changed (D04); None: long ago, or never
+    mobile_before: str | None = None  # the one that `mobile` replaced
     landline: str | None = None  # +…
     email: str | None = None
     address: Address | None = None
@@ -49,6 +50,7 @@ def seal_person(keys: KeyRing, person_id: UUID, data: PersonData) -> Columns:
         "nir": data.nir,
         "identity": _identity_text(data),
         "mobile": data.mobile,
+        "mobile_before": data.mobile_before,
         "landline": data.landline,
         "email": data.email,
         "address": _to_json(asdict(data.address)) if data.address else None,
@@ -84,6 +86,7 @@ def open_person(keys: KeyRing, person: Person) -> PersonData:
         nir=opened("nir"),
         mobile=opened("mobile"),
         mobile_since=person.mobile_since,
+        mobile_before=opened("mobile_before"),
         landline=opened("landline"),
         email=opened("email"),
         address=Address(**json.loads(address)) if address else None,

@@ -1,7 +1,7 @@
 """The rules that hold for every channel, read from one TOML file (D20)."""
 
 import tomllib
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -67,6 +67,36 @@ class SessionRules(_Table):
     minutes: PositiveInt
 
 
+class PasswordRules(_Table):
+    """How long a password lives."""
+
+    years: PositiveInt
+    provisional_days: PositiveInt
+    final_from: date
+
+
+class Reset(_Table):
+    """How often a new password is sent, and where to (D03, D04, D06)."""
+
+    account_minutes: PositiveInt
+    account_day: PositiveInt
+    account_month: PositiveInt
+    phone_day: PositiveInt
+    service_hour: PositiveInt
+    letter_days: PositiveInt
+    contact_days: PositiveInt
+    message_hours: PositiveInt
+
+
+class Outbox(_Table):
+    """How messages are tried again (D19)."""
+
+    lease_seconds: PositiveInt
+    uncertain_seconds: PositiveInt
+    retry_seconds: PositiveInt
+    retry_longest_seconds: PositiveInt
+
+
 class Passage(_Table):
     """One line of the transition table: a way in, from an instant until another (D10)."""
 
@@ -88,6 +118,9 @@ class Rules(_Table):
 
     argon2: Argon2
     throttle: Throttle
+    password: PasswordRules
+    reset: Reset
+    outbox: Outbox
     session: SessionRules
     transition: tuple[Passage, ...]
 
@@ -97,6 +130,15 @@ class Rules(_Table):
             line.credential == kind and line.channel == channel and line.open_at(instant)
             for line in self.transition
         )
+
+    def cut_over(self, kind: CredentialKind, channel: Channel) -> datetime | None:
+        """Give the instant from which this way in is closed, if one is set (D02, R19)."""
+        ends = [
+            line.until
+            for line in self.transition
+            if line.credential == kind and line.channel == channel
+        ]
+        return max((_paris(end) for end in ends if end), default=None) if all(ends) else None
 
 
 def load_rules(path: Path = DEFAULT_FILE) -> Rules:

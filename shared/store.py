@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from shared.clock import Clock, system_clock
+from shared.clock import Chance, Clock, fair_chance, system_clock
 from shared.database import Database
 from shared.hashing import Hasher
 from shared.keyring import KeyRing
@@ -13,13 +13,14 @@ from shared.rules import Rules
 
 @dataclass(frozen=True)
 class Store:
-    """Database, keys, rules, hasher and clock of one credential store."""
+    """Database, keys, rules, hasher, clock and chance of one credential store."""
 
     database: Database
     keys: KeyRing
     rules: Rules
     hasher: Hasher
     clock: Clock
+    chance: Chance = fair_chance
 
     @classmethod
     def open(cls, url: str, keys: Path, rules: Rules) -> Self:

@@ -10,7 +10,7 @@ that is (D07) and neither a lock nor a channel's failures grow while it holds.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from uuid import UUID
 
 import structlog
@@ -40,6 +40,14 @@ class Bucket(StrEnum):
     CALLER = "caller"  # one caller id; withheld ones share one
 
 
+class Allowed(Enum):
+    """What an attempt may be compared with."""
+
+    NOTHING = auto()
+    NEWLY_ISSUED = auto()  # only a password that was never used
+    EVERYTHING = auto()
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One login attempt, to be reserved and then settled."""
@@ -57,19 +65,25 @@ class Attempt:
         return Bucket.ACCOUNT_KNOWN if self.known_caller else Bucket.ACCOUNT
 
 
-def reserve(store: Store, transaction: Transaction, attempt: Attempt) -> bool:
-    """Count the attempt and say whether it is allowed; to be committed before any comparison."""
+def reserve(
+    store: Store, transaction: Transaction, attempt: Attempt, *, newly_issued: bool = False
+) -> Allowed:
+    """Count the attempt and say what it may be compared with, once this is committed.
+
+    A newly issued password may be used by unknown callers whom the failures in a row shut out.
+    """
     store.database.lock(transaction, attempt.account_key, attempt.caller_key)
     rules = store.rules.throttle
     channel = _channel_failures(transaction, attempt)
-    allowed = all(
+    row_open = _row_open(rules, transaction, attempt)
+    others_open = all(
         [  # every count is made, whatever the first ones say (D07)
             _account_open(rules, transaction, attempt),
-            _row_open(rules, transaction, attempt),
             _caller_open(rules, transaction, attempt),
             _channel_open(rules, attempt, channel),
         ]
     )
+    allowed = others_open and (row_open or newly_issued)
     for bucket, key, subject in (
         (attempt.account_bucket, attempt.account_key, attempt.caller_key),
         (Bucket.ACCOUNT_ROW, attempt.account_key, attempt.caller_key),
@@ -89,7 +103,9 @@ def reserve(store: Store, transaction: Transaction, attempt: Attempt) -> bool:
     before, alarmed = _count_in_channel(store.database, transaction, attempt, counted=allowed)
     if not alarmed and before >= max(rules.alarm_minimum, channel.usual * rules.alarm_factor):
         _alarm(transaction, attempt, before, channel.usual)
-    return allowed
+    if not allowed:
+        return Allowed.NOTHING
+    return Allowed.EVERYTHING if row_open else Allowed.NEWLY_ISSUED
 
 
 def give_back(transaction: Transaction, attempt: Attempt) -> None:

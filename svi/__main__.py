@@ -14,7 +14,9 @@ from svi.accounts import accounts
 from svi.call import call
 from svi.calls import calls
 from svi.check import check
+from svi.gateway import gateway
 from svi.prompts import prompts
+from svi.sms import sms
 from svi.up import up
 from svi.voice import voice
 
@@ -31,10 +33,11 @@ def cli() -> None:
       svi check               vérifier le script d'appel et les fichiers d'Asterisk
       svi call --keys "92 0000354 73920461 1"     simuler un appel
       svi calls --json        les appels reçus
+      svi sms list            où en sont les SMS
     """
 
 
-for _command in (accounts, call, calls, check, prompts, up, voice):
+for _command in (accounts, call, calls, check, gateway, prompts, sms, up, voice):
     cli.add_command(_command)
 
 

@@ -12,12 +12,13 @@ from ivr.prompts import Catalogue
 from ivr.script_files import load_script
 from shared.errors import SettingsError
 from shared.rules import load_rules
+from sms import templates
 from svi.service import load_settings
 
 
 @click.command()
 def check() -> None:
-    """Vérifie le script d'appel, les règles et les fichiers d'Asterisk.
+    """Vérifie le script d'appel, les règles, les textes des SMS et les fichiers d'Asterisk.
 
     Chaque défaut tient en une ligne : fichier, clé, raison. Rien n'est démarré ni modifié.
 
@@ -29,6 +30,7 @@ def check() -> None:
     findings: list[str] = []
     with _collected(findings):
         load_rules(settings.rules)
+    findings += templates.check(settings.templates)
     script = catalogue = None
     with _collected(findings):
         script = load_script(settings.dialplans)

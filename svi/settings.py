@@ -11,6 +11,8 @@ from sqlalchemy.exc import ArgumentError
 
 from ivr.script_files import DEFAULT_FOLDER
 from shared.rules import DEFAULT_FILE
+from sms.providers.twilio import API
+from sms.templates import DEFAULT_FILE as TEMPLATES
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
@@ -35,6 +37,14 @@ class Settings(BaseSettings):
     sip_port: int = Field(default=5060, ge=1, le=65535)
     agi_host: str = "127.0.0.1"
     agi_port: int = Field(default=4573, ge=0, le=65535)
+    templates: Path = Field(default=TEMPLATES, description="what messages say (D14)")
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=4580, ge=0, le=65535)
+    public_url: str = Field(default="", description="the gateway as Twilio reaches it, no path")
+    twilio_account: Path = Field(
+        default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"
+    )
+    twilio_url: str = API
 
     @field_validator("database_url")
     @classmethod
@@ -70,6 +80,11 @@ class Settings(BaseSettings):
     def ami(self) -> Path:
         """How to reach Asterisk's manager interface: JSON, host, port, user, secret."""
         return self.home / "ami.json"
+
+    @property
+    def messages(self) -> Path:
+        """Where `svi up` writes the SMS of the demonstration, one JSON object a line."""
+        return self.home / "sms.jsonl"
 
     @property
     def url(self) -> str:

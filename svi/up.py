@@ -6,9 +6,10 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 import click
+from sqlalchemy import select, tuple_
 
 from ivr.ami import AmiLink, AsteriskDownError
 from ivr.asterisk import Asterisk, AsteriskSettings
@@ -16,8 +17,14 @@ from ivr.script_files import load_script
 from ivr.server import VoiceServer
 from shared import logs
 from shared.files import write_whole
+from shared.models import Account
 from shared.secret import Secret
+from shared.store import Store
+from sms.provider import Outgoing
+from sms.providers.file import FileProvider
+from sms.templates import Templates
 from svi import demo
+from svi.gateway import dispatching
 from svi.prompts import build_prompts
 from svi.service import housekeeping, load_playable_script, load_settings, open_store, prepare_home
 from svi.settings import Settings
@@ -50,6 +57,8 @@ def up() -> None:
         store = stack.enter_context(open_store(settings))
         stack.enter_context(housekeeping(store))
         demo.fill(store)
+        refuse_real_people(settings, store)
+        stack.enter_context(_messages_shown(settings, store))
         asterisk = stack.enter_context(_running(settings, VoiceServer(store, script)))
         click.echo(_screen(settings))
         click.echo("ready")
@@ -72,6 +81,28 @@ def _alone(settings: Settings) -> Iterator[None]:
                 f"{settings.home} : un autre svi up s'en sert ; donnez un autre SVI_HOME"
             ) from None
         yield
+
+
+def refuse_real_people(settings: Settings, store: Store) -> None:
+    """Keep a shared database's own dossiers out: here passwords are shown on the screen (D12)."""
+    invented = [(dossier.caisse, dossier.number) for dossier in demo.DOSSIERS]
+    real = select(Account.id).where(tuple_(Account.caisse, Account.number).not_in(invented))
+    with store.database.read() as transaction:
+        if settings.database_url and transaction.scalar(real.limit(1)):
+            raise click.ClickException(
+                "SVI_DATABASE_URL : cette base a d'autres dossiers que ceux de démonstration ;"
+                " lancez svi voice et svi gateway"
+            )
+
+
+def _messages_shown(settings: Settings, store: Store) -> AbstractContextManager[None]:
+    """Write messages to a file and to the screen, instead of sending them."""
+    provider = FileProvider(settings.messages, _show, only_invented_people=True)
+    return dispatching(store, provider, Templates.load(settings.templates))
+
+
+def _show(message: Outgoing) -> None:
+    click.echo(f"SMS de {message.sender} au {message.destination} : {message.text.reveal()}")
 
 
 @contextmanager
@@ -147,7 +178,8 @@ Tapez le département, le numéro d'allocataire et le mot de passe :
   département  numéro    mot de passe
 {rows}
 
-puis 1 pour le dernier paiement. Sans téléphone, dans un autre terminal :
+puis 1 pour le dernier paiement. « Mot de passe oublié » est # à la place du mot de passe, puis 1 :
+le SMS s'affiche ici et s'ajoute à {settings.messages}. Sans téléphone, dans un autre terminal :
 
     .venv/bin/svi call --keys "{first.department} {first.number} {first.password} 1"
 

@@ -20,6 +20,11 @@ EMPTY = "; ".join(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make soak` run the long form of some tests."""
+    parser.addoption("--soak", action="store_true", help="run the long form of some tests")
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """The store's clock."""

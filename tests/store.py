@@ -1,6 +1,6 @@
 """What tests of the credential store are written with: a clock, accounts, logins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock
@@ -51,6 +51,7 @@ class CountingHasher(Hasher):
         self.compared = 0
         self.pretended = 0
         self.hashed = 0
+        self.hashed_like = 0
         self.meanwhile: Callable[[], object] = lambda: None
         self._counting = Lock()
 
@@ -60,8 +61,14 @@ class CountingHasher(Hasher):
             self.hashed += 1
         return hashed
 
-    def matches(self, stored: str, secret: Secret) -> bool:
-        matched = super().matches(stored, secret)
+    def hash_like(self, secret: Secret, other: str | None) -> str:
+        hashed = super().hash_like(secret, other)
+        with self._counting:
+            self.hashed_like += 1
+        return hashed
+
+    def match(self, stored: Sequence[str], secret: Secret) -> str | None:
+        matched = super().match(stored, secret)
         with self._counting:
             self.compared += 1
         self.meanwhile()

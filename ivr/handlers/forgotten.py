@@ -1,18 +1,25 @@
 """« Mot de passe oublié » (R10, R11): confirmed by 1, since many end a number with `#` (D04)."""
 
 from ivr.call import Call
+from ivr.records import Outcome
 from ivr.step import PromptId, Step, StepId
+from shared import resets
 
 
 class Forgotten(Step, handler="forgotten"):
-    """Says, the same to every caller, that the service is not open yet."""
+    """Asks for a new password, and says what is true whatever comes of it (D04)."""
 
     confirm: PromptId
-    not_open: PromptId
+    requested: PromptId
     back: StepId
 
     def run(self, call: Call) -> StepId:
-        """Confirm, answer, and go back to the password."""
+        """Confirm, have it sent, and go back to the password: the one in force is valid (D03)."""
         if call.dialogue.confirm(self.confirm, "1"):
-            call.dialogue.say(self.not_open)
+            call.numbers_tried.add(call.number)
+            call.record.note(Outcome.RESET_REQUESTED)
+            call.dialogue.work(
+                lambda: resets.request_password(call.store, call.caisse, call.number, call.origin)
+            )
+            call.dialogue.say(self.requested)
         return self.back

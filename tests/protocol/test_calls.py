@@ -13,7 +13,7 @@ from ivr.simulated import HANG_UP, Ending, Faults, SimulatedCall
 from shared import credentials
 from shared.database import Database
 from shared.keyring import KeyRing
-from shared.models import LoginSession
+from shared.models import LoginSession, Message
 from shared.rules import Rules
 from shared.secret import Secret
 from shared.store import Store
@@ -33,6 +33,8 @@ from tests.telephony import (
 END_SECONDS = 20.0
 SILENCE = ""  # a question that the caller leaves without an answer
 
+UNKNOWN = "9999999"
+UNKNOWN_READ_BACK = ["vous-avez-tape", *(f"chiffre-{digit}" for digit in UNKNOWN)]
 READ_BACK = ["vous-avez-tape", *(f"chiffre-{digit}" for digit in NUMBER)]
 MENU = [
     *["choix-dernier-paiement", "tapez", "chiffre-1"],
@@ -43,6 +45,12 @@ MENU = [
 @pytest.fixture
 def script() -> Script:
     return quick_script(between_keys=0.3)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a key typed during the backend's work arrive before the next prompt, on any machine."""
+    monkeypatch.setattr("ivr.agi.SETTLE_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -120,7 +128,36 @@ DIALOGUES = {
         [CAISSE, NUMBER, "#", "1"],
         [
             *["departement", "numero", *READ_BACK, "mot-de-passe", "oubli-confirmer"],
-            *["oubli-pas-encore", *READ_BACK, "mot-de-passe"],
+            *["oubli-demande", *READ_BACK, "mot-de-passe"],
+        ],
+    ),
+    "forgotten, of a number that does not exist: the same words": (
+        [CAISSE, UNKNOWN, "#", "1"],
+        [
+            *["departement", "numero", *UNKNOWN_READ_BACK, "mot-de-passe", "oubli-confirmer"],
+            *["oubli-demande", *UNKNOWN_READ_BACK, "mot-de-passe"],
+        ],
+    ),
+    "forgotten twice: the same words": (
+        [CAISSE, NUMBER, "#", "1", "#", "1"],
+        [
+            *["departement", "numero", *READ_BACK, "mot-de-passe", "oubli-confirmer"],
+            *["oubli-demande", *READ_BACK, "mot-de-passe", "oubli-confirmer"],
+            *["oubli-demande", *READ_BACK, "mot-de-passe"],
+        ],
+    ),
+    "forgotten, then remembered: the password in force is valid": (
+        [CAISSE, NUMBER, "#", "1", PASSWORD],
+        [
+            *["departement", "numero", *READ_BACK, "mot-de-passe", "oubli-confirmer"],
+            *["oubli-demande", *READ_BACK, "mot-de-passe", *MENU],
+        ],
+    ),
+    "`#` typed by habit, then the password": (
+        [CAISSE, NUMBER, "#", PASSWORD],
+        [
+            *["departement", "numero", *READ_BACK, "mot-de-passe", "oubli-confirmer"],
+            *MENU,
         ],
     ),
     "a number ended with `#`, the password at once": (
@@ -170,6 +207,7 @@ DIALOGUES = {
 
 
 @pytest.mark.parametrize(("groups", "prompts"), DIALOGUES.values(), ids=DIALOGUES.keys())
+@pytest.mark.usefixtures("unhurried")
 def test_what_is_heard(voice: VoiceServer, groups: list[str], prompts: list[str]) -> None:
     """D01, D04, D09, D18."""
     assert heard(voice, groups) == ["accueil", *prompts]
@@ -184,6 +222,13 @@ OUTCOMES = {
     "a third number": (
         [CAISSE, NUMBER, WRONG, "*", "0000001", WRONG, "*", "0000002"],
         "refused",
+    ),
+    "forgotten": ([CAISSE, NUMBER, "#", "1"], "reset_requested"),
+    "forgotten, not confirmed": ([CAISSE, NUMBER, "#", "2"], "abandoned"),
+    "forgotten, then remembered": ([CAISSE, NUMBER, "#", "1", PASSWORD], "reset_requested"),
+    "forgotten for a third number": (
+        [CAISSE, NUMBER, "#", "1", "*", "0000001", "#", "1", "*", "0000002"],
+        "reset_requested",
     ),
     "a number corrected twice before any password": (
         [CAISSE, "0000001", "*", "0000002", "*", NUMBER, PASSWORD],
@@ -219,6 +264,30 @@ def test_a_line_with_a_caisse_asks_no_departement(voice: VoiceServer, store: Sto
     assert heard(voice, [], line="0146300092") == ["accueil-hauts-de-seine", "numero"]
     voice.stop(END_SECONDS)
     assert records(store)[0].caisse == "92"
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "messages"), [("1", 1), ("2", 0), (SILENCE, 0)], ids=["1", "2", "no key"]
+)
+def test_a_password_is_sent_to_who_confirms(
+    voice: VoiceServer, store: Store, confirmation: str, messages: int
+) -> None:
+    """D04, R11: many end a number with `#`."""
+    heard(voice, [CAISSE, NUMBER, "#", confirmation])
+    with store.database.read() as transaction:
+        assert transaction.scalar(select(func.count()).select_from(Message)) == messages
+
+
+def test_at_most_two_numbers_in_a_call_have_a_password_sent(
+    voice: VoiceServer, store: Store
+) -> None:
+    """D05: a number asked for counts as one tried."""
+    for number in ("0000001", "0000002"):
+        add_dossier(store, number)
+    groups = [CAISSE, NUMBER, "#", "1", "*", "0000001", "#", "1", "*", "0000002", "#", "1"]
+    prompts = heard(voice, groups)
+    assert prompts.count("oubli-demande") == 2
+    assert prompts[-2:] == ["identification-impossible", "transfert-conseiller"]
 
 
 def test_an_unknown_line_is_given_back_to_the_dialplan(voice: VoiceServer) -> None:
@@ -278,6 +347,7 @@ def test_keys_typed_while_the_password_is_compared_are_kept(
     ['"; rm -rf', "a\r\nagi_extension: 3999", "${SHELL(id)}", "\ufffd\u2028", "é" * 3_000],
     ids=["quotes", "crlf", "shell", "separators", "long"],
 )
+@pytest.mark.usefixtures("unhurried")
 def test_hostile_callers_change_nothing(voice: VoiceServer, name: str, caller: str) -> None:
     """Caller ids and names are written by an attacker."""
     groups = [f"{CAISSE}{NUMBER}{PASSWORD}1", HANG_UP]
@@ -286,11 +356,13 @@ def test_hostile_callers_change_nothing(voice: VoiceServer, name: str, caller: s
     assert "dernier-paiement" in call.heard
 
 
+@pytest.mark.parametrize("typed", [[PASSWORD], ["#", "1"]], ids=["login", "forgotten"])
 def test_a_database_that_stops_in_mid_call_is_apologised_for(
     postgresql: PostgresqlServer,
     keys: KeyRing,
     rules: Rules,
     clock: FakeClock,
+    typed: list[str],
 ) -> None:
     """Design idea 10: an apology and an adviser, never silence; the next call is as ever."""
     name = postgresql.create()
@@ -300,7 +372,7 @@ def test_a_database_that_stops_in_mid_call_is_apologised_for(
     with running(store, quick_script()) as server:
         try:
             postgresql.stop()
-            groups = [CAISSE, NUMBER, PASSWORD]
+            groups = [CAISSE, NUMBER, *typed]
             with SimulatedCall(server.address, groups=groups) as call:
                 call.wait_end(END_SECONDS)
             assert call.heard[-2:] == ["excuse-technique", "transfert-conseiller"]
@@ -343,6 +415,7 @@ def test_a_connection_cut_anywhere_leaves_nothing(store: Store, script: Script, 
         assert transaction.scalar(opened) == 0
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_many_calls_at_once_each_read_their_own_dossier(store: Store, script: Script) -> None:
     """R39: fifty callers at once, each hears the payment of the number keyed."""
     numbers = [f"{n:07}" for n in range(50)]

@@ -10,10 +10,10 @@ import pytest
 from shared import sessions
 
 ROOT = Path(sessions.__file__).parents[1]
-PACKAGES = ("ivr", "shared", "svi")
+PACKAGES = ("ivr", "shared", "sms", "svi")
 
 # What each package may import of the others; `svi` alone knows them all.
-LAYERS = {"shared": {"shared"}, "ivr": {"ivr", "shared"}}
+LAYERS = {"shared": {"shared"}, "ivr": {"ivr", "shared"}, "sms": {"sms", "shared"}}
 
 
 @cache
@@ -44,6 +44,15 @@ def _calls(tree: ast.Module) -> Iterator[str]:
                     yield name
 
 
+def _attributes_called(tree: ast.Module) -> Iterator[str]:
+    """Give the last two names of everything called: `y.f` for `x.y.f()`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Attribute(value=ast.Attribute(attr=owner), attr=name):
+                    yield f"{owner}.{name}"
+
+
 def _callers(name: str) -> set[str]:
     return {
         place for package in PACKAGES for place, tree in _trees(package) if name in _calls(tree)
@@ -52,7 +61,7 @@ def _callers(name: str) -> set[str]:
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_a_package_stands_on_those_below_it_only(package: str) -> None:
-    ours = {*PACKAGES, "sms", "tests"}
+    ours = {*PACKAGES, "tests"}
     wrong = [
         f"{place}: {name}"
         for place, tree in _trees(package)
@@ -91,14 +100,17 @@ def test_a_session_is_neither_copied_nor_altered() -> None:
 
 
 def test_only_verify_compares_secrets() -> None:
-    assert _callers("verify_secret") == {"shared/hashing.py"}
-    assert _callers("matches") & set(_places("shared")) == {"shared/credentials.py"}
+    assert _callers("hash_secret") == {"shared/hashing.py"}
+    assert [
+        place for place, tree in _trees("shared") if "hasher.match" in _attributes_called(tree)
+    ] == ["shared/credentials.py"]
 
 
 def test_in_the_store_only_what_hashes_or_checks_a_secret_reads_it() -> None:
     assert _callers("reveal") & set(_places("shared")) == {
         "shared/accounts.py",
         "shared/hashing.py",
+        "shared/resets.py",
     }
 
 
@@ -114,6 +126,16 @@ def test_dossiers_are_read_by_the_dossier_module_only() -> None:
         if "shared.models.Payment" in set(_imports(tree)) and package != "svi"
     }
     assert users <= {"shared/dossier.py"}
+
+
+def test_asyncio_is_of_the_gateway_only() -> None:
+    users = {
+        package
+        for package in PACKAGES
+        for _, tree in _trees(package)
+        if any(name.split(".")[0] == "asyncio" for name in _imports(tree))
+    }
+    assert users <= {"sms", "svi"}
 
 
 def test_the_clock_is_passed_in() -> None:

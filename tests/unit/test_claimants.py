@@ -641,6 +641,40 @@ def test_since_when_a_contact_is_on_file(
     assert (person.mobile_since, person.address_since) == (since, since)
 
 
+FIRST, SECOND, THIRD = "+33611111111", "+33622222222", "+33633333333"
+
+
+@pytest.mark.parametrize(
+    ("mobiles", "every", "before"),
+    [
+        pytest.param([FIRST], 40, None, id="the only one"),
+        pytest.param([FIRST, FIRST], 40, None, id="never changed"),
+        pytest.param([FIRST, SECOND], 10, FIRST, id="changed"),
+        pytest.param([FIRST, SECOND, SECOND], 10, FIRST, id="changed, then read again"),
+        pytest.param([FIRST, SECOND, THIRD], 10, FIRST, id="changed twice within 30 days"),
+        pytest.param([FIRST, SECOND, THIRD], 29, FIRST, id="the last day that it is too new"),
+        pytest.param([FIRST, SECOND, THIRD], 30, SECOND, id="the first day that it is trusted"),
+        pytest.param([FIRST, "", THIRD], 10, FIRST, id="taken away, then another"),
+        pytest.param([FIRST, ""], 10, FIRST, id="taken away"),
+        pytest.param(["", SECOND], 10, None, id="the first there is"),
+    ],
+)
+def test_the_last_trusted_mobile_is_kept(
+    store: Store,
+    clock: FakeClock,
+    tmp_path: Path,
+    *,
+    mobiles: list[str],
+    every: int,
+    before: str | None,
+) -> None:
+    """D04: who changes the mobile twice must not be sent a password at the first of the two."""
+    for mobile in mobiles:
+        clock.advance(timedelta(days=every))
+        import_claimants(store, file_of(tmp_path, line(CLAIRE, mobile=mobile)))
+    assert only_person(store).mobile_before == before
+
+
 def test_today_is_the_day_in_paris(store: Store, clock: FakeClock, tmp_path: Path) -> None:
     import_claimants(store, file_of(tmp_path, line(CLAIRE)))
     clock.now = datetime(2022, 1, 14, 23, 30, tzinfo=UTC)

@@ -501,7 +501,7 @@ def _copy_hash(store: Store, *, of: str) -> None:
 
 
 def _opens(store: Store, row: Credential, password: str) -> bool:
-    return Hasher(CHEAP).matches(_stored_hash(store, row), Secret(password))
+    return Hasher(CHEAP).match([_stored_hash(store, row)], Secret(password)) is not None
 
 
 def _stored_hash(store: Store, row: Credential) -> str:

@@ -5,11 +5,12 @@ import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher, Type
-from argon2.exceptions import VerificationError
-from argon2.low_level import verify_secret
+from argon2.exceptions import HashingError
+from argon2.low_level import hash_secret
 
 from shared import hashing
 from shared.hashing import Hasher, HashRefusedError
@@ -34,10 +35,27 @@ def test_hashes_are_argon2id_at_the_costs_of_the_rules() -> None:
 
 def test_the_right_secret_matches_and_no_other(hasher: Hasher) -> None:
     stored = hasher.hash(RIGHT)
-    assert hasher.matches(stored, RIGHT)
-    assert not hasher.matches(stored, WRONG)
-    assert not hasher.matches(stored, Secret(""))
-    assert not hasher.matches(stored, Secret(PASSWORD + "\0"))
+    assert hasher.match([stored], RIGHT)
+    assert not hasher.match([stored], WRONG)
+    assert not hasher.match([stored], Secret(""))
+    assert not hasher.match([stored], Secret(PASSWORD + "\0"))
+
+
+def test_a_hash_like_another_is_tested_with_it_in_one_computation(hasher: Hasher) -> None:
+    stored = hasher.hash(RIGHT)
+    like = hasher.hash_like(WRONG, stored)
+    assert hasher.match([stored, like], RIGHT) == stored
+    assert hasher.match([stored, like], WRONG) == like
+    assert hasher.match([stored, like], Secret("11223344")) is None
+
+
+def test_a_hash_like_none_has_a_salt_of_its_own(hasher: Hasher) -> None:
+    assert hasher.hash_like(RIGHT, None) != hasher.hash_like(RIGHT, None)
+
+
+def test_a_hash_like_one_that_is_not_ours_is_refused(hasher: Hasher) -> None:
+    with pytest.raises(HashRefusedError):
+        hasher.hash_like(RIGHT, REFUSED["16 GiB of memory"])
 
 
 def test_equal_secrets_have_different_hashes(hasher: Hasher) -> None:
@@ -75,6 +93,7 @@ REFUSED = {
     "negative passes": f"$argon2id$v=19$m=8,t=-1,p=1${SALT_AND_HASH}",
     "a cost that is no number": f"$argon2id$v=19$m=x,t=1,p=1${SALT_AND_HASH}",
     "salt that is no base64": "$argon2id$v=19$m=8,t=1,p=1$????$????",
+    "a hash of 24 bytes": "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 32,
     "cut": f"$argon2id$v=19$m=8,t=1,p=1${SALT_AND_HASH[:8]}",
     "bcrypt": "$2b$12$abcdefghijklmnopqrstuv",
     "the secret itself": PASSWORD,
@@ -89,7 +108,7 @@ def test_a_hash_that_is_not_ours_is_refused_without_being_computed(stored: str) 
     hasher = CountingHasher()
     before = resource.getrusage(resource.RUSAGE_SELF)
     with pytest.raises(HashRefusedError) as raised:
-        hasher.matches(stored, RIGHT)
+        hasher.match([stored], RIGHT)
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert after.ru_maxrss - before.ru_maxrss < 32 * 1024  # KiB
     assert after.ru_utime - before.ru_utime < 0.2
@@ -100,39 +119,40 @@ def test_the_dearest_allowed_hash_is_computed(hasher: Hasher) -> None:
     dearest = Argon2(
         memory_kib=hashing.MAX_MEMORY_KIB, passes=hashing.MAX_PASSES, lanes=hashing.MAX_LANES
     )
-    assert hasher.matches(Hasher(dearest).hash(RIGHT), RIGHT)
+    assert hasher.match([Hasher(dearest).hash(RIGHT)], RIGHT)
 
 
 def test_pretending_costs_what_comparing_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed = []
+    costs = []
 
-    def watched(stored: bytes, secret: bytes, kind: object) -> bool:
-        computed.append(stored.rpartition(b"$")[0].rpartition(b"$")[0])
-        return verify_secret(stored, secret, Type.ID)
+    def watched(secret: bytes, salt: bytes, *others: Any) -> bytes:
+        costs.append((len(salt), *others))
+        return hash_secret(secret, salt, *others)
 
     hasher = Hasher(CHEAP)
-    monkeypatch.setattr(hashing, "verify_secret", watched)
-    hasher.matches(hasher.hash(RIGHT), WRONG)
+    monkeypatch.setattr(hashing, "hash_secret", watched)
+    stored = hasher.hash(RIGHT)
+    hasher.match([stored, hasher.hash_like(WRONG, stored)], WRONG)
     hasher.pretend(WRONG)
-    assert computed == [b"$argon2id$v=19$m=8,t=1,p=1"] * 2
+    assert costs == [(16, 1, 8, 1, 32, Type.ID, 19)] * 3  # one to make the second, one for each
 
 
 def test_argon2_out_of_memory_is_no_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    def starved(*_: object) -> bool:
-        raise VerificationError("Memory allocation error")
+    def starved(*_: object) -> bytes:
+        raise HashingError("Memory allocation error")
 
     hasher = Hasher(CHEAP)
     stored = hasher.hash(RIGHT)
-    monkeypatch.setattr(hashing, "verify_secret", starved)
+    monkeypatch.setattr(hashing, "hash_secret", starved)
     with pytest.raises(HashRefusedError):
-        hasher.matches(stored, RIGHT)
+        hasher.match([stored], RIGHT)
 
 
 def test_no_more_computations_at_a_time_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, most = 0, 0
     lock = threading.Lock()
 
-    def slow(*_: object) -> bool:
+    def slow(*_: object) -> bytes:
         nonlocal at_work, most
         with lock:
             at_work += 1
@@ -140,11 +160,11 @@ def test_no_more_computations_at_a_time_than_cores(monkeypatch: pytest.MonkeyPat
         time.sleep(0.02)
         with lock:
             at_work -= 1
-        return True
+        return b""
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(hashing, "verify_secret", slow)
     hasher = Hasher(CHEAP)
+    monkeypatch.setattr(hashing, "hash_secret", slow)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: hasher.pretend(WRONG), range(8)))
     assert most == 2

@@ -25,6 +25,7 @@ CLAIRE = PersonData(  # every field is filled
     nir="2951099126111",
     mobile="+33612345678",
     mobile_since=date(2020, 3, 1),
+    mobile_before="+33698765432",
     landline="+33140000001",
     email="claire@exemple.fr",
     address=Address("3 rue des Lilas", "bâtiment B", "75012", "Paris"),
@@ -66,12 +67,29 @@ def test_no_column_holds_personal_data_in_clear(keys: KeyRing) -> None:
         "address_since": CLAIRE.address_since,
     }
     everything = b"".join(value for value in columns.values() if isinstance(value, bytes))
-    for text in ("Claire", "2951099126111", "612345678", "140000001", "exemple", "Lilas", "1995"):
+    for text in (
+        "Claire",
+        "2951099126111",
+        "612345678",
+        "698765432",
+        "140000001",
+        "exemple",
+        "Lilas",
+        "1995",
+    ):
         assert text.encode() not in everything
 
 
 @pytest.mark.parametrize(
-    "column", ["nir_sealed", "identity_sealed", "mobile_sealed", "email_sealed", "address_sealed"]
+    "column",
+    [
+        "nir_sealed",
+        "identity_sealed",
+        "mobile_sealed",
+        "mobile_before_sealed",
+        "email_sealed",
+        "address_sealed",
+    ],
 )
 def test_a_column_of_another_person_does_not_open(keys: KeyRing, column: str) -> None:
     person, other = sealed(keys, CLAIRE), sealed(keys, CLAIRE)

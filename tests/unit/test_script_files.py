@@ -84,9 +84,9 @@ FAULTS = {
     ),
     "missing key of a step": (
         "steps.toml",
-        'not_open = "oubli-pas-encore"',
+        'requested = "oubli-demande"',
         "",
-        "steps.toml: forgotten.not_open: clé manquante",
+        "steps.toml: forgotten.requested: clé manquante",
     ),
     "number instead of text": (
         "lines.toml",

@@ -1,0 +1,8 @@
+"""AGI servers, ours and the peers', whose calls send the same command for ever.
+
+Each module is run by `python -m`, on a core of its own, and prints the port that it listens on.
+"""
+
+LINE = "3230"  # the number that every call dials
+NAME, VALUE = "SVI_NEXT", "adviser"  # the variable that every call sets
+BACKLOG = 1024  # as our own server's

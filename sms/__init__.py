@@ -1,0 +1,1 @@
+"""The SMS gateway: brings the messages of the outbox to a provider."""

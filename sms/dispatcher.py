@@ -1,0 +1,292 @@
+"""Brings the outbox's messages to a provider (design idea 11).
+
+What makes it safe to kill at any moment is not here but in the outbox: an attempt is a committed
+row before the provider is asked. What is here decides when: how many at once, after which delay,
+and that an attempt whose outcome is unknown is looked up before anybody repeats it (D19).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select
+
+from shared import outbox
+from shared.clock import Chance
+from shared.errors import StoreDownError
+from shared.models import Message
+from shared.outbox import Claim, Report, Result
+from shared.rules import Outbox
+from shared.store import Store
+from sms.provider import Outgoing, Provider, ProviderStoppedError
+from sms.templates import Templates
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DOUBTS = 128  # looked up in one round, those nearest to their repeat first
+JITTER_STEPS = 1000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a dispatcher goes; in seconds, but for `at_once`, the messages under way."""
+
+    at_once: int = 16
+    poll: float = 0.2
+    look_up: float = 10.0
+    stop: float = 3.0  # what is under way may end for so long
+    store_first: float = 0.5  # before a database that is away is tried again; doubled each time
+    store_longest: float = 10.0
+
+
+class Dispatcher:
+    """One loop that sends and one that settles what is uncertain, with one provider.
+
+    Several dispatchers may share a database. Made and used in one event loop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        provider: Provider,
+        templates: Templates,
+        pool: Executor,
+        pace: Pace | None = None,
+    ) -> None:
+        self._store = store
+        self._provider = provider
+        self._templates = templates
+        self._pool = pool
+        self._pace = pace or Pace()
+        # One that outlived its lease could be under way twice.
+        self._asking_seconds = store.rules.outbox.lease_seconds / 2
+        self._stopping = asyncio.Event()
+        self._halted = False  # by the provider: our configuration is wrong
+        self._store_answers: bool | None = None
+        self._throttled_until = 0.0  # in the loop's time
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    @property
+    def working(self) -> bool:
+        """Say whether messages go out: the database answers, the provider lets us in."""
+        return self._store_answers is True and not self._halted and not self._stopping.is_set()
+
+    async def run(self) -> None:
+        """Send until `stop`; then let what is under way end, for `Pace.stop` at most."""
+        settling = asyncio.create_task(self._repeat(self._settle, self._pace.look_up))
+        await self._repeat(self._send_due, self._pace.poll)
+        settling.cancel()  # at any moment: asking twice does no harm
+        await asyncio.wait([settling])
+        await self._end_what_is_under_way()
+
+    def stop(self) -> None:
+        """Claim nothing any more and make `run` end; to be called in the event loop."""
+        self._stopping.set()
+
+    async def _repeat(self, action: Callable[[], Awaitable[bool]], idle: float) -> None:
+        """Run an action again and again, at once if it says that there is more to do."""
+        delays = self._store_delays()
+        while not self._stopping.is_set():
+            try:
+                wait = 0 if await action() else idle
+                delays = self._store_delays()
+            except StoreDownError:
+                wait = next(delays)
+            except Exception:
+                log.exception("dispatcher_failed")
+                wait = next(delays)
+            await self._pause(wait)
+
+    async def _send_due(self) -> bool:
+        """Claim what is due and begin to send it; False if nothing is."""
+        if self._halted or asyncio.get_running_loop().time() < self._throttled_until:
+            return False
+        free = self._pace.at_once - len(self._under_way)
+        if free == 0:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
+            return True
+        claimed = await self._in_pool(
+            _claim, self._store, self._provider.name, self._templates, free
+        )
+        for claim, message in claimed:
+            task = asyncio.create_task(self._bring(claim, message))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        return bool(claimed)
+
+    async def _bring(self, claim: Claim, message: Outgoing) -> None:
+        """Send one message and keep what came of it."""
+        report = await self._send(message)
+        if report.retry_after is not None:  # it throttles us, not this message alone
+            until = asyncio.get_running_loop().time() + report.retry_after
+            self._throttled_until = max(self._throttled_until, until)
+        await self._keep(claim, report)
+
+    async def _send(self, message: Outgoing) -> Report:
+        if self._stopping.is_set() or self._halted:
+            return Report(Result.RETRY, "not-asked")
+        try:
+            async with asyncio.timeout(self._asking_seconds):
+                return await self._provider.send(message)
+        except TimeoutError:
+            return Report(Result.UNCERTAIN, "no-answer")
+        except ProviderStoppedError:
+            self._halt()
+            return Report(Result.RETRY, "provider-stopped")
+        except asyncio.CancelledError:  # we stop, and can't wait longer
+            return Report(Result.UNCERTAIN, "stopped")
+        except Exception:
+            log.exception("provider_failed", provider=self._provider.name)
+            return Report(Result.UNCERTAIN, "failed")
+
+    async def _keep(self, claim: Claim, report: Report) -> None:
+        """Keep a report, however long the database is away: nobody else knows it."""
+        rules, chance = self._store.rules.outbox, self._store.chance
+        delay = max(backoff(rules, claim.failures, chance), report.retry_after or 0)
+        for wait in self._store_delays():
+            try:
+                in_time = await self._in_pool(outbox.finish, self._store, claim, report, delay)
+                break
+            except StoreDownError:
+                await asyncio.sleep(wait)
+            except Exception:  # then the lease ends, and it is looked up
+                log.exception("report_not_kept", attempt=str(claim.attempt_id))
+                return
+        log.info(
+            "message_attempted",
+            attempt=str(claim.attempt_id),
+            result=report.result,
+            code=report.code,
+            in_time=in_time,
+        )
+
+    async def _settle(self) -> bool:
+        """Ask what became of uncertain messages, and only then move on what waits for time."""
+        if not self._halted:
+            doubts = await self._in_pool(_doubts, self._store, self._provider.name, self._templates)
+            await self._look_up(doubts)
+        if not self._halted:  # else nobody could ask before a repeat
+            await self._in_pool(outbox.recover, self._store)
+        return False
+
+    async def _look_up(self, doubts: list[tuple[Claim, Outgoing]]) -> None:
+        """Look up uncertain messages, a few at once, for as long as one send may take."""
+        few = asyncio.Semaphore(self._pace.at_once)
+
+        async def look_up(claim: Claim, message: Outgoing) -> None:
+            async with few:
+                report = await self._fate(message)
+            if report is not None:
+                await self._keep(claim, report)
+
+        try:
+            async with asyncio.timeout(self._asking_seconds), asyncio.TaskGroup() as group:
+                for claim, message in doubts:
+                    group.create_task(look_up(claim, message))
+        except TimeoutError:
+            log.warning("look_up_unanswered", provider=self._provider.name)
+
+    async def _fate(self, message: Outgoing) -> Report | None:
+        if self._halted:
+            return None
+        try:
+            return await self._provider.look_up(message)
+        except ProviderStoppedError:
+            self._halt()
+        except Exception:
+            log.exception("look_up_failed", provider=self._provider.name)
+        return None
+
+    def _halt(self) -> None:
+        """Stop asking this provider until the service is started again; this is the alarm."""
+        if not self._halted:
+            log.critical("provider_stopped", provider=self._provider.name)
+        self._halted = True
+
+    async def _end_what_is_under_way(self) -> None:
+        if not self._under_way:
+            return
+        _, late = await asyncio.wait(self._under_way, timeout=self._pace.stop)
+        for task in late:
+            task.cancel()  # then it is uncertain, and is kept so
+        if late:
+            await asyncio.wait(late, timeout=self._pace.stop)
+
+    async def _in_pool(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function of the store in the pool; tell once that the database went or came."""
+        loop = asyncio.get_running_loop()
+        try:
+            result = await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
+        except StoreDownError as error:
+            if self._store_answers is not False:
+                log.error("store_away", why=str(error))
+            self._store_answers = False
+            raise
+        if self._store_answers is False:
+            log.warning("store_back")
+        self._store_answers = True
+        return result
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not longer than until we stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _store_delays(self) -> Iterator[float]:
+        delay = self._pace.store_first
+        while True:
+            yield delay
+            delay = min(2 * delay, self._pace.store_longest)
+
+
+def backoff(rules: Outbox, failures: int, chance: Chance) -> float:
+    """Give the seconds until the next try: doubled at each failure, from half to all of it."""
+    longest = min(rules.retry_seconds * 2.0 ** min(failures, 30), rules.retry_longest_seconds)
+    return longest * (1 + chance(JITTER_STEPS + 1) / JITTER_STEPS) / 2
+
+
+def _claim(
+    store: Store, provider: str, templates: Templates, limit: int
+) -> list[tuple[Claim, Outgoing]]:
+    claims = outbox.claim(store, provider, templates.render, limit)
+    kinds = _kinds(store, claims)
+    return [(claim, _outgoing(claim, templates, kinds[claim.message_id][0])) for claim in claims]
+
+
+def _doubts(store: Store, provider: str, templates: Templates) -> list[tuple[Claim, Outgoing]]:
+    """Give the uncertain messages that were this provider's."""
+    claims = outbox.doubts(store, DOUBTS)
+    kinds = _kinds(store, claims)
+    return [
+        (claim, _outgoing(claim, templates, template))
+        for claim in claims
+        for template, asked in [kinds[claim.message_id]]
+        if asked == provider
+    ]
+
+
+def _kinds(store: Store, claims: list[Claim]) -> dict[UUID, tuple[str, str | None]]:
+    """Give template and provider of each message."""
+    if not claims:  # as most of the time
+        return {}
+    wanted = select(Message.id, Message.template, Message.provider).where(
+        Message.id.in_([claim.message_id for claim in claims])
+    )
+    with store.database.read() as transaction:
+        return {row.id: (row.template, row.provider) for row in transaction.execute(wanted)}
+
+
+def _outgoing(claim: Claim, templates: Templates, template: str) -> Outgoing:
+    sender = templates.sender(template)
+    return Outgoing(claim.attempt_id, claim.destination, claim.text, sender)

@@ -1,0 +1,202 @@
+"""The gateway's HTTP side: how it feels, and what Twilio says of messages it took.
+
+The store is called through the pool, never from the loop. Nothing of a request is logged.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import structlog
+from aiohttp import web
+from sqlalchemy import select
+
+from shared import outbox
+from shared.errors import StoreDownError
+from shared.store import Store
+from sms.providers.twilio import STATUS_PATH, TwilioReceipts
+
+LARGEST_BODY = 16 * 1024
+MOST_FIELDS = 100
+BODY_SECONDS = 5.0
+PROBE_SECONDS = 2.0
+STOP_SECONDS = 3.0
+FORM = "application/x-www-form-urlencoded"
+
+log = structlog.get_logger(__name__)
+
+_silent = logging.getLogger(f"{__name__}.aiohttp")
+_silent.disabled = True  # aiohttp would log what strangers send us
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the handlers stand on; `dispatcher_works` says whether messages go out."""
+
+    store: Store
+    pool: Executor
+    dispatcher_works: Callable[[], bool]
+    receipts: TwilioReceipts | None = None
+
+
+def application(backend: Backend) -> web.Application:
+    """Make the application; Twilio's callback is there only if its receipts can be checked."""
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_problems])
+    app.router.add_get("/healthz", _alive)
+    app.router.add_get("/readyz", _Readiness(backend).answer)
+    if backend.receipts is not None:
+        callback = _TwilioStatus(backend.store, backend.pool, backend.receipts)
+        app.router.add_post(STATUS_PATH + "/{attempt_id}", callback.answer)
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve in the running loop as long as the block runs; gives the port (0 asks for any)."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        logger=_silent,
+        handle_signals=False,
+        shutdown_timeout=STOP_SECONDS,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def _alive(_: web.Request) -> web.Response:
+    return web.json_response({"status": "alive"})
+
+
+class _Readiness:
+    """Says whether messages go out and receipts can be kept."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._probe: asyncio.Future[bool] | None = None
+
+    async def answer(self, _: web.Request) -> web.Response:
+        parts = {
+            "database": await self._database_answers(),
+            "dispatcher": self._backend.dispatcher_works(),
+        }
+        status = HTTPStatus.OK if all(parts.values()) else HTTPStatus.SERVICE_UNAVAILABLE
+        return web.json_response(parts, status=status)
+
+    async def _database_answers(self) -> bool:
+        """Ask the database. One question at a time: impatient probes must not fill the pool."""
+        if self._probe is None or self._probe.done():
+            loop = asyncio.get_running_loop()
+            self._probe = loop.run_in_executor(self._backend.pool, _answers, self._backend.store)
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._probe), PROBE_SECONDS)
+        except TimeoutError:
+            return False
+
+
+def _answers(store: Store) -> bool:
+    try:
+        with store.database.read() as transaction:
+            transaction.execute(select(1))
+    except StoreDownError:
+        return False
+    return True
+
+
+class _TwilioStatus:
+    """Takes Twilio's status callbacks. They repeat and overtake one another: 204 for each."""
+
+    def __init__(self, store: Store, pool: Executor, receipts: TwilioReceipts) -> None:
+        self._store = store
+        self._pool = pool
+        self._receipts = receipts
+
+    async def answer(self, request: web.Request) -> web.Response:
+        attempt_id = _uuid(request.match_info["attempt_id"])
+        form = await _form(request)
+        signature = request.headers.get("X-Twilio-Signature", "")
+        try:
+            receipt = self._receipts.read(str(attempt_id), form, signature)
+        except ValueError:
+            raise web.HTTPBadRequest from None
+        if receipt is None:
+            log.warning("receipt_refused", attempt=str(attempt_id))
+            raise web.HTTPForbidden
+        if receipt.state is None:
+            log.warning("receipt_status_unknown", attempt=str(attempt_id))
+            return web.Response(status=HTTPStatus.NO_CONTENT)
+        known = await asyncio.get_running_loop().run_in_executor(
+            self._pool,
+            outbox.receipt,
+            self._store,
+            attempt_id,
+            receipt.provider_id,
+            receipt.state,
+        )
+        if not known:
+            raise web.HTTPNotFound
+        log.info("receipt_kept", attempt=str(attempt_id), state=receipt.state)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise web.HTTPNotFound from None
+
+
+async def _form(request: web.Request) -> Sequence[tuple[str, str]]:
+    """Read the fields of a form, as they were sent."""
+    if request.content_type != FORM:
+        raise web.HTTPUnsupportedMediaType
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    try:
+        return parse_qsl(
+            body.decode(),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MOST_FIELDS,
+        )
+    except ValueError:
+        raise web.HTTPBadRequest from None
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what goes wrong as a problem (RFC 9457) that repeats nothing of the request."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _problem(HTTPStatus(error.status))
+    except StoreDownError:
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE)
+    except Exception:
+        log.exception("request_failed")
+        return _problem(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _problem(status: HTTPStatus) -> web.Response:
+    return web.json_response(
+        {"type": "about:blank", "title": status.phrase, "status": status.value},
+        status=status,
+        content_type="application/problem+json",
+    )

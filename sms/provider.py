@@ -1,0 +1,43 @@
+"""What the dispatcher asks of whoever carries its messages."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from shared.outbox import Report
+from shared.secret import Secret
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One attempt to send a message; repr hides to whom and what.
+
+    `destination` is E.164 (`+33…`), `sender` what the telephone shows as its origin.
+    """
+
+    attempt_id: UUID
+    destination: str = field(repr=False)
+    text: Secret
+    sender: str
+
+
+class ProviderStoppedError(Exception):
+    """The provider turns all of our messages away, for a reason of ours; this one is not sent."""
+
+
+class Provider(Protocol):
+    """A way out for messages. Any other exception of its methods means: outcome unknown."""
+
+    @property
+    def name(self) -> str:
+        """What attempts are recorded under."""
+
+    async def send(self, message: Outgoing) -> Report:
+        """Hand a message over, once; ProviderStoppedError if our configuration is wrong."""
+
+    async def look_up(self, message: Outgoing) -> Report | None:
+        """Say what became of an attempt whose outcome is unknown.
+
+        ACCEPTED: it has it; RETRY: it has not, and will not take it any more should it still be on
+        its way; None: can't say.
+        """

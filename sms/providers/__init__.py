@@ -1,0 +1,1 @@
+"""Ways out for messages; each is a `sms.provider.Provider`."""

@@ -1,0 +1,134 @@
+"""The texts of our messages, read from one TOML file and checked before anything is sent (D14)."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any, Self
+
+from shared.errors import SettingsError
+from shared.resets import Template
+
+DEFAULT_FILE = Path(__file__).with_name("templates.toml")
+
+SEGMENT = 160  # septets of a message that fits one SMS (3GPP TS 23.040)
+SENDER = re.compile(r"[A-Za-z0-9]{1,11}")
+LINK = re.compile(r"(?i)://|www\.|\b[a-z0-9-]+\.[a-z]{2,}/")
+
+# 3GPP TS 23.038, the default alphabet; each of the extension table takes two septets.
+BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+EXTENSION = frozenset("\f^{}\\[~]|€")
+
+# What each template is filled with, at its longest.
+LONGEST: Mapping[str, Mapping[str, str]] = {
+    Template.PASSWORD: {"password": "00000000"},
+    Template.PASSWORD_OLD_MOBILE: {"password": "00000000"},
+}
+
+
+@dataclass(frozen=True)
+class _Text:
+    sender: str
+    text: str
+
+    def fill(self, variables: Mapping[str, str]) -> str:
+        return self.text.format_map({name: _grouped(value) for name, value in variables.items()})
+
+
+class Templates:
+    """Every text of the service."""
+
+    def __init__(self, texts: Mapping[str, _Text]) -> None:
+        self._texts = texts
+
+    @classmethod
+    def load(cls, path: Path = DEFAULT_FILE) -> Self:
+        """Read the file; SettingsError « file: key: reason » for the first fault."""
+        table = _read(path)
+        for finding in _findings(table):
+            raise SettingsError(f"{path}: {finding}")
+        return cls({name: _Text(**table[name]) for name in LONGEST})
+
+    def render(self, template: str, variables: Mapping[str, str]) -> str:
+        """Fill a text; this is the outbox's `Render`."""
+        return self._texts[template].fill(variables)
+
+    def sender(self, template: str) -> str:
+        """Give what the telephone shows as the origin of such a message."""
+        return self._texts[template].sender
+
+
+def check(path: Path = DEFAULT_FILE) -> list[str]:
+    """Give every fault of the file, « file: key: reason » each."""
+    try:
+        return [f"{path}: {finding}" for finding in _findings(_read(path))]
+    except SettingsError as error:
+        return [str(error)]
+
+
+def septets(text: str) -> int:
+    """Count the septets of a text that GSM-7 can write."""
+    return len(text) + sum(letter in EXTENSION for letter in text)
+
+
+def _grouped(digits: str) -> str:
+    """Write digits by fours, as people read and key them (D14)."""
+    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def _findings(table: Mapping[str, Any]) -> Iterator[str]:
+    for name in table.keys() - LONGEST.keys():
+        yield f"{name}: modèle inconnu ; il y a {', '.join(LONGEST)}"
+    for name in LONGEST:
+        match table.get(name):
+            case {"sender": str(sender), "text": str(text), **others} if not others:
+                yield from (f"{name}.{finding}" for finding in _of_sender(sender))
+                yield from (f"{name}.text: {finding}" for finding in _of_text(name, text))
+            case _:
+                yield f"{name}: il faut sender et text, deux textes entre guillemets, rien d'autre"
+
+
+def _of_sender(sender: str) -> Iterator[str]:
+    if not SENDER.fullmatch(sender):
+        yield "sender: il faut 1 à 11 lettres sans accent ou chiffres"
+
+
+def _of_text(name: str, text: str) -> Iterator[str]:
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError:
+        yield "une accolade manque ; une variable s'écrit {nom}"
+        return
+    found = {field for _, field, _, _ in parts if field is not None}
+    if found != LONGEST[name].keys() or any(spec or how for _, _, spec, how in parts):
+        yield f"il faut les variables {_braced(LONGEST[name])}, toutes, telles quelles et seules"
+        return
+    yield from _of_filled(_Text("", text).fill(LONGEST[name]))
+
+
+def _of_filled(text: str) -> Iterator[str]:
+    foreign = sorted(set(text) - BASIC - EXTENSION)
+    if foreign:
+        yield f"hors de l'alphabet GSM-7 : {' '.join(foreign)}"
+    elif septets(text) > SEGMENT:
+        yield f"{septets(text)} septets au plus long ; un SMS en contient {SEGMENT}"
+    if LINK.search(text):
+        yield "pas d'adresse sur laquelle cliquer ; « caf.fr » seul est permis"
+
+
+def _braced(names: Mapping[str, str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)

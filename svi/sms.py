@@ -1,0 +1,106 @@
+"""`svi sms`: the messages in the outbox and those gone. No text, no telephone number (D12, D16)."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import click
+from sqlalchemy import func, select
+
+from shared.models import Message, SendAttempt
+from shared.store import Store
+from svi.service import load_settings, open_store
+
+
+@click.group()
+def sms() -> None:
+    """Suit les messages : où en est chacun, jamais ce qu'il dit ni à qui il va.
+
+    \b
+    Exemples :
+      svi sms list --json --last 100
+      svi sms show 0f8b3c0e-6a52-4a0c-9a53-0c6f6f1f2c11
+    """
+
+
+@sms.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Un objet JSON par ligne.")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Combien de messages, au plus.",
+)
+def list_messages(as_json: bool, last: int) -> None:
+    """Montre les messages, le plus récent en dernier.
+
+    \b
+    Exemple :
+      svi sms list --json --last 100
+    """
+    with open_store(load_settings()) as store:
+        for message, tries in reversed(_newest(store, last)):
+            shown = _as_dict(message) | {"attempts": tries}
+            click.echo(json.dumps(shown) if as_json else _as_line(shown))
+
+
+@sms.command()
+@click.argument("message_id", metavar="ID", type=click.UUID)
+def show(message_id: UUID) -> None:
+    """Montre un message et chaque essai de l'envoyer.
+
+    \b
+    Exemple :
+      svi sms show 0f8b3c0e-6a52-4a0c-9a53-0c6f6f1f2c11
+    """
+    with open_store(load_settings()) as store, store.database.read() as transaction:
+        message = transaction.get(Message, message_id)
+        if message is None:
+            raise click.ClickException("aucun message n'a cet identifiant")
+        of_message = select(SendAttempt).where(SendAttempt.message_id == message_id)
+        attempts = transaction.scalars(of_message.order_by(SendAttempt.claim)).all()
+    for key, value in _as_dict(message).items():
+        click.echo(f"{key:<12}{value if value is not None else '-'}")
+    for attempt in attempts:
+        click.echo(
+            f"{'attempt':<12}{attempt.started_at.isoformat()}  {attempt.provider}"
+            f"  {attempt.result or '?'}  {attempt.code or ''}".rstrip()
+        )
+
+
+def _newest(store: Store, last: int) -> Sequence[tuple[Message, int]]:
+    """Give the newest messages, each with the number of its attempts."""
+    tries = (
+        select(func.count())
+        .select_from(SendAttempt)
+        .where(SendAttempt.message_id == Message.id)
+        .scalar_subquery()
+    )
+    newest = select(Message, tries).order_by(Message.created_at.desc()).limit(last)
+    with store.database.read() as transaction:
+        return [(message, count) for message, count in transaction.execute(newest)]
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    return {
+        "id": str(message.id),
+        "route": message.route,
+        "template": message.template,
+        "state": message.state,
+        "created_at": message.created_at.isoformat(),
+        "next_at": message.next_at.isoformat(),
+        "expires_at": message.expires_at.isoformat(),
+        "ended_at": message.ended_at.isoformat() if message.ended_at else None,
+        "provider": message.provider,
+        "provider_id": message.provider_id,
+        "repeated": message.repeated,
+    }
+
+
+def _as_line(shown: dict[str, Any]) -> str:
+    return (
+        f"{shown['created_at'][:19]}  {shown['id']}  {shown['route']:<6}  {shown['template']}"
+        f"  {shown['state']}  {shown['attempts']} essai(s)"
+    )

@@ -1,0 +1,136 @@
+"""What tests of the SMS gateway are written with: queued messages, providers of every temper."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+
+from shared import outbox
+from shared.models import Message, MessageState, Route, SendAttempt
+from shared.outbox import Report, Result
+from shared.resets import Template
+from shared.store import Store
+from sms.dispatcher import Dispatcher, Pace
+from sms.provider import Outgoing
+from sms.templates import Templates
+
+MOBILE = "+33612345678"
+PASSWORD = "83927415"
+IN_GROUPS = "8392 7415"  # D14
+ACCEPTED = Report(Result.ACCEPTED, provider_id="SM1")
+FAST = Pace(poll=0.005, look_up=0.01, stop=0.5, store_first=0.01, store_longest=0.05)
+
+Temper = Callable[[Outgoing], Awaitable[Report]]
+
+
+class MoodyProvider:
+    """Treats one message after the other as it is told, and accepts all later ones."""
+
+    name = "moody"
+
+    def __init__(self, *tempers: Temper, fate: Report | Exception | None = None) -> None:
+        self._tempers = list(tempers)
+        self.fate = fate
+        self.asked: list[Outgoing] = []
+        self.looked_up: list[UUID] = []
+
+    async def send(self, message: Outgoing) -> Report:
+        self.asked.append(message)
+        return await (self._tempers.pop(0) if self._tempers else answers(ACCEPTED))(message)
+
+    async def look_up(self, message: Outgoing) -> Report | None:
+        self.looked_up.append(message.attempt_id)
+        if isinstance(self.fate, Exception):
+            raise self.fate
+        return self.fate
+
+
+def answers(report: Report, after: float = 0) -> Temper:
+    async def answer(_: Outgoing) -> Report:
+        await asyncio.sleep(after)
+        return report
+
+    return answer
+
+
+def raises(error: Exception) -> Temper:
+    async def fail(_: Outgoing) -> Report:
+        raise error
+
+    return fail
+
+
+async def hangs(_: Outgoing) -> Report:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def queue(store: Store, password: str = PASSWORD, template: str = Template.PASSWORD) -> UUID:
+    """Put a message into the outbox, as « mot de passe oublié » does."""
+    message_id, now = uuid4(), store.clock()
+    message = Message(
+        id=message_id,
+        route=Route.SMS,
+        template=template,
+        account_id=None,
+        known_caller=False,
+        destination_sealed=outbox.seal(store, message_id, "destination", MOBILE),
+        content_sealed=outbox.seal(
+            store, message_id, "content", json.dumps({"password": password})
+        ),
+        state=MessageState.QUEUED,
+        created_at=now,
+        expires_at=now + timedelta(hours=store.rules.reset.message_hours),
+        next_at=now,
+    )
+    with store.database.write() as transaction:
+        transaction.add(message)
+    return message_id
+
+
+def with_outbox(store: Store, **seconds: float) -> Store:
+    """Give the same store with other delays of D19, fractions of seconds allowed."""
+    rules = store.rules.outbox.model_copy(update=seconds)
+    return replace(store, rules=store.rules.model_copy(update={"outbox": rules}))
+
+
+def message(store: Store, message_id: UUID) -> Message:
+    with store.database.read() as transaction:
+        return transaction.get_one(Message, message_id)
+
+
+def attempts(store: Store, message_id: UUID) -> Sequence[SendAttempt]:
+    """Give the attempts of a message in their order."""
+    of_message = select(SendAttempt).where(SendAttempt.message_id == message_id)
+    with store.database.read() as transaction:
+        return transaction.scalars(of_message.order_by(SendAttempt.claim)).all()
+
+
+@asynccontextmanager
+async def dispatching(
+    store: Store, provider: MoodyProvider, pace: Pace = FAST
+) -> AsyncIterator[Dispatcher]:
+    """Run a dispatcher beside the block, and stop it at its end."""
+    with ThreadPoolExecutor(4) as pool:
+        dispatcher = Dispatcher(store, provider, Templates.load(), pool, pace)
+        running = asyncio.create_task(dispatcher.run())
+        try:
+            yield dispatcher
+        finally:
+            dispatcher.stop()
+            await asyncio.wait_for(running, 10)
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        await asyncio.sleep(0.005)

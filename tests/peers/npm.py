@@ -1,0 +1,120 @@
+"""Third-party judges that npm brings: Prism, which knows Twilio's contract, and Twilio's signer.
+
+`package-lock.json` beside this file says which; nothing is downloaded while tests run.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+MODULES = HERE / "node_modules"
+CONTRACT = Path(
+    os.environ.get("SVI_TWILIO_CONTRACT") or ROOT.parent / "shared/contracts/twilio_api_v2010.json"
+)
+START_SECONDS = 30.0
+
+MESSAGES = "/2010-04-01/Accounts/{AccountSid}/Messages.json"
+
+
+def need(path: Path, remedy: str) -> Path:
+    """Give the path; skip the test where it is absent, but never in CI."""
+    if not path.exists():
+        reason = f"{path} is absent: {remedy}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def contract() -> Path:
+    """Give Twilio's OpenAPI description, which is not ours to copy."""
+    return need(CONTRACT, "name Twilio's OpenAPI description in SVI_TWILIO_CONTRACT")
+
+
+def contract_with_errors(folder: Path) -> Path:
+    """Write a copy of the contract that knows Twilio's error answers too; it ships only successes.
+
+    Their shape is from https://www.twilio.com/docs/usage/twilios-response.
+    """
+    description: dict[str, Any] = json.loads(contract().read_text(encoding="utf-8"))
+    for operation in ("post", "get"):
+        responses = description["paths"][MESSAGES][operation]["responses"]
+        for status in ("400", "401", "403", "404", "429", "500"):
+            responses[status] = {"description": "Error", "content": {"application/json": _ERROR}}
+    path = folder / "twilio-with-errors.json"
+    path.write_text(json.dumps(description), encoding="utf-8")
+    return path
+
+
+_ERROR = {
+    "schema": {
+        "type": "object",
+        "properties": {
+            "code": {"type": "integer"},
+            "message": {"type": "string"},
+            "more_info": {"type": "string", "format": "uri"},
+            "status": {"type": "integer"},
+        },
+        "required": ["code", "message", "more_info", "status"],
+    }
+}
+
+
+@contextmanager
+def prism(command: str, port: int, *rest: str) -> Iterator[str]:
+    """Run `prism mock CONTRACT` or `prism proxy CONTRACT UPSTREAM`; gives its address.
+
+    With `--errors` whatever breaks the contract is answered as an error that names the fault.
+    """
+    program = need(MODULES / ".bin/prism", f"run: npm ci --prefix {HERE.relative_to(ROOT)}")
+    arguments = ["-h", "127.0.0.1", "-p", str(port), "--errors", *rest]
+    process = subprocess.Popen(
+        [str(program), command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_until_open(process, port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def npm_signature(token: str, url: str, params: Mapping[str, str]) -> str:
+    """Sign a webhook with Twilio's npm package."""
+    need(MODULES / "twilio", f"run: npm ci --prefix {HERE.relative_to(ROOT)}")
+    signed = subprocess.run(
+        ["node", HERE / "sign.js"],
+        input=json.dumps({"token": token, "url": url, "params": params}),
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return signed.stdout
+
+
+def _wait_until_open(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError("Prism did not start")

@@ -1,0 +1,489 @@
+"""The dispatcher against providers of every temper, on both databases (design idea 11, D19)."""
+
+import asyncio
+import json
+import resource
+import signal
+import stat
+import time
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+import sms
+from shared import outbox
+from shared.errors import StoreDownError
+from shared.models import MessageState
+from shared.outbox import Report, Result
+from shared.resets import Template
+from shared.rules import Outbox
+from shared.secret import Secret
+from shared.store import Store
+from sms.dispatcher import Pace, backoff
+from sms.provider import Outgoing, ProviderStoppedError
+from sms.providers.file import FileProvider
+from tests.gateway import (
+    ACCEPTED,
+    IN_GROUPS,
+    MOBILE,
+    PASSWORD,
+    MoodyProvider,
+    Temper,
+    answers,
+    attempts,
+    dispatching,
+    hangs,
+    message,
+    queue,
+    raises,
+    until,
+    with_outbox,
+)
+from tests.store import FakeClock
+
+RETRY = Report(Result.RETRY, "429")
+UNCERTAIN = Report(Result.UNCERTAIN, "500")
+MINUTE = timedelta(minutes=1)
+REPEAT_WAIT = timedelta(minutes=2)  # D19
+
+
+def state(store: Store, message_id: UUID) -> str:
+    return message(store, message_id).state
+
+
+async def settled(store: Store, message_id: UUID, wanted: MessageState) -> None:
+    await until(lambda: state(store, message_id) == wanted)
+
+
+async def test_a_message_goes_out_once_and_its_text_is_destroyed(store: Store) -> None:
+    provider = MoodyProvider()
+    queued = queue(store)
+    async with dispatching(store, provider) as dispatcher:
+        await settled(store, queued, MessageState.ACCEPTED)
+        assert dispatcher.working
+        await asyncio.sleep(0.05)
+    [sent] = provider.asked
+    assert (sent.destination, sent.sender) == (MOBILE, "Caf")
+    assert IN_GROUPS in sent.text.reveal()
+    row = message(store, queued)
+    assert row.provider_id == ACCEPTED.provider_id
+    assert (row.content_sealed, row.text_sealed, row.destination_sealed) == (None, None, None)
+    [attempt] = attempts(store, queued)
+    assert (attempt.id, attempt.result, attempt.provider) == (
+        sent.attempt_id,
+        Result.ACCEPTED,
+        "moody",
+    )
+    assert not dispatcher.working
+
+
+async def test_each_template_has_its_own_text(store: Store) -> None:
+    provider = MoodyProvider()
+    queued = queue(store, template=Template.PASSWORD_OLD_MOBILE)
+    async with dispatching(store, provider):
+        await settled(store, queued, MessageState.ACCEPTED)
+    assert "a changé récemment" in provider.asked[0].text.reveal()
+
+
+ENDS = {
+    "refused": (answers(Report(Result.REFUSED, "21610")), MessageState.REFUSED, "21610"),
+    "a 500": (answers(UNCERTAIN), MessageState.UNCERTAIN, "500"),
+    "an exception": (raises(ConnectionResetError()), MessageState.UNCERTAIN, "failed"),
+    "a time-out of its own": (raises(TimeoutError()), MessageState.UNCERTAIN, "no-answer"),
+    "no answer": (hangs, MessageState.UNCERTAIN, "no-answer"),
+    "a slow answer": (answers(ACCEPTED, 0.05), MessageState.ACCEPTED, ""),
+}
+
+
+@pytest.mark.parametrize(("temper", "end", "code"), ENDS.values(), ids=ENDS)
+async def test_one_answer(store: Store, temper: Temper, end: MessageState, code: str) -> None:
+    """What is not surely unsent is asked once only, as long as D19 does not repeat it."""
+    store = with_outbox(store, lease_seconds=0.4)
+    provider = MoodyProvider(temper)
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await settled(store, queued, end)
+        await asyncio.sleep(0.05)
+    assert len(provider.asked) == 1
+    assert [attempt.code for attempt in attempts(store, queued)] == [code]
+
+
+async def test_what_was_surely_not_sent_is_tried_again_later(
+    store: Store, clock: FakeClock
+) -> None:
+    provider = MoodyProvider(answers(RETRY), answers(RETRY))
+    queued = queue(store)
+    async with dispatching(store, provider):
+        for tries in (1, 2):
+            await until(lambda: message(store, queued).failures == tries)  # noqa: B023
+            await asyncio.sleep(0.03)
+            assert len(provider.asked) == tries
+            clock.advance(MINUTE)
+        await settled(store, queued, MessageState.ACCEPTED)
+    texts = {sent.text.reveal() for sent in provider.asked}
+    assert len(provider.asked) == 3
+    assert len(texts) == 1
+    assert len({sent.attempt_id for sent in provider.asked}) == 3
+
+
+async def test_a_provider_that_throttles_is_left_alone_for_as_long_as_it_says(
+    store: Store, clock: FakeClock
+) -> None:
+    throttled = Report(Result.RETRY, "429", retry_after=0.3)
+    provider = MoodyProvider(answers(throttled))
+    first = queue(store)
+    async with dispatching(store, provider):
+        await until(lambda: message(store, first).failures == 1)
+        second = queue(store)
+        clock.advance(MINUTE)
+        await asyncio.sleep(0.1)
+        assert len(provider.asked) == 1
+        await settled(store, first, MessageState.ACCEPTED)
+        await settled(store, second, MessageState.ACCEPTED)
+
+
+async def test_retry_after_is_longer_than_our_own_delay(store: Store, clock: FakeClock) -> None:
+    provider = MoodyProvider(answers(Report(Result.RETRY, "429", retry_after=3600)))
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await until(lambda: message(store, queued).failures == 1)
+    assert message(store, queued).next_at == clock.now + timedelta(hours=1)
+
+
+async def test_a_message_that_can_not_go_out_expires(store: Store, clock: FakeClock) -> None:
+    store = with_outbox(store, retry_longest_seconds=60)
+    provider = MoodyProvider(*[answers(RETRY)] * 5)
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await until(lambda: message(store, queued).failures == 1)
+        clock.advance(timedelta(hours=24))
+        await settled(store, queued, MessageState.EXPIRED)
+    assert len(provider.asked) == 1
+    assert message(store, queued).text_sealed is None
+
+
+async def test_an_uncertain_message_is_repeated_once_with_the_same_text(
+    store: Store, clock: FakeClock
+) -> None:
+    """D19: after 2 minutes, once, and never more."""
+    provider = MoodyProvider(*[answers(UNCERTAIN)] * 9)
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await settled(store, queued, MessageState.UNCERTAIN)
+        await until(lambda: provider.asked[0].attempt_id in provider.looked_up)
+        clock.advance(REPEAT_WAIT - timedelta(seconds=1))
+        await asyncio.sleep(0.05)
+        assert len(provider.asked) == 1
+        clock.advance(timedelta(seconds=1))
+        await until(lambda: len(provider.asked) == 2)
+        await settled(store, queued, MessageState.UNCERTAIN)
+        await until(lambda: provider.asked[1].attempt_id in provider.looked_up)
+        clock.advance(REPEAT_WAIT)
+        await settled(store, queued, MessageState.LOST)
+        clock.advance(timedelta(hours=1))
+        await asyncio.sleep(0.05)
+    first, second = provider.asked
+    assert first.text.reveal() == second.text.reveal()
+    assert first.attempt_id != second.attempt_id
+
+
+async def test_one_that_the_provider_has_is_not_repeated(store: Store, clock: FakeClock) -> None:
+    provider = MoodyProvider(answers(UNCERTAIN), fate=ACCEPTED)
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await settled(store, queued, MessageState.ACCEPTED)
+        clock.advance(timedelta(hours=1))
+        await asyncio.sleep(0.05)
+    assert len(provider.asked) == 1
+    assert provider.looked_up == [provider.asked[0].attempt_id]
+
+
+async def test_one_that_the_provider_surely_has_not_is_sent_at_once(
+    store: Store, clock: FakeClock
+) -> None:
+    provider = MoodyProvider(answers(UNCERTAIN), fate=Report(Result.RETRY, "unknown-there"))
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await until(lambda: message(store, queued).failures == 1)
+        clock.advance(timedelta(seconds=store.rules.outbox.retry_seconds))
+        await settled(store, queued, MessageState.ACCEPTED)
+    assert len(provider.asked) == 2
+    assert message(store, queued).repeated is False
+
+
+async def test_what_a_killed_dispatcher_held_is_looked_up_before_it_is_repeated(
+    store: Store, clock: FakeClock
+) -> None:
+    """However long nobody was there: a look-up comes first."""
+    queued = queue(store)
+    outbox.claim(store, "moody", lambda *_: "the text", 1)
+    clock.advance(timedelta(hours=1))
+    outbox.recover(store)
+    clock.advance(timedelta(hours=1))
+    provider = MoodyProvider(fate=ACCEPTED)
+    async with dispatching(store, provider):
+        await settled(store, queued, MessageState.ACCEPTED)
+    assert provider.asked == []
+
+
+async def test_the_doubts_of_another_provider_are_its_own(store: Store) -> None:
+    queued = queue(store)
+    [claim] = outbox.claim(store, "another", lambda *_: "the text", 1)
+    outbox.finish(store, claim, UNCERTAIN, 0)
+    provider = MoodyProvider(fate=ACCEPTED)
+    async with dispatching(store, provider):
+        await asyncio.sleep(0.1)
+    assert provider.looked_up == []
+    assert state(store, queued) == MessageState.UNCERTAIN
+
+
+@pytest.mark.parametrize("fate", [None, OSError()], ids=["can't say", "raises"])
+async def test_a_look_up_without_result_changes_nothing(
+    store: Store, fate: Report | Exception | None
+) -> None:
+    provider = MoodyProvider(answers(UNCERTAIN), fate=fate)
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await until(lambda: len(provider.looked_up) > 2)
+    assert state(store, queued) == MessageState.UNCERTAIN
+    assert len(attempts(store, queued)) == 1
+
+
+async def test_a_provider_that_turns_us_away_is_left_alone(store: Store, clock: FakeClock) -> None:
+    """Our configuration is wrong: nothing is lost, nothing is tried, the alarm sounds once."""
+    provider = MoodyProvider(*[raises(ProviderStoppedError())] * 99)
+    first, second = queue(store), queue(store)
+    with capture_logs() as logs:
+        async with dispatching(store, provider) as dispatcher:
+            await until(lambda: message(store, first).failures + message(store, second).failures)
+            await until(lambda: not dispatcher.working)
+            asked = len(provider.asked)
+            clock.advance(timedelta(hours=1))
+            await asyncio.sleep(0.05)
+    assert len(provider.asked) == asked <= 2
+    assert [state(store, one) for one in (first, second)] == [MessageState.QUEUED] * 2
+    assert [log["event"] for log in logs if log["log_level"] == "critical"] == ["provider_stopped"]
+
+
+async def test_no_more_than_a_few_are_under_way(store: Store) -> None:
+    provider = MoodyProvider(*[hangs] * 3)
+    for _ in range(10):
+        queue(store)
+    pace = Pace(at_once=3, poll=0.005, look_up=1, stop=0.1)
+    async with dispatching(store, provider, pace):
+        await until(lambda: len(provider.asked) == 3)
+        await asyncio.sleep(0.05)
+        assert len(provider.asked) == 3
+
+
+async def test_a_stop_lets_what_is_under_way_end_and_leaves_the_rest(store: Store) -> None:
+    provider = MoodyProvider(answers(ACCEPTED, 0.1), hangs)
+    first, second = queue(store), queue(store)
+    pace = Pace(at_once=2, poll=0.005, look_up=1, stop=0.3)
+    async with dispatching(store, provider, pace):
+        await until(lambda: len(provider.asked) == 2)
+        rest = [queue(store) for _ in range(3)]
+    states = sorted(state(store, one) for one in (first, second))
+    assert states == [MessageState.ACCEPTED, MessageState.UNCERTAIN]
+    assert [state(store, one) for one in rest] == [MessageState.QUEUED] * 3
+
+
+async def test_a_message_claimed_while_we_stop_is_given_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = MoodyProvider()
+    queued = queue(store)
+    claim = outbox.claim
+
+    async with dispatching(store, provider) as dispatcher:
+        loop = asyncio.get_running_loop()
+
+        def claim_and_stop(*arguments: object) -> object:
+            claims = claim(*arguments)  # type: ignore[arg-type]
+            loop.call_soon_threadsafe(dispatcher.stop)
+            return claims
+
+        monkeypatch.setattr(outbox, "claim", claim_and_stop)
+    assert provider.asked == []
+    assert state(store, queued) == MessageState.QUEUED
+
+
+async def test_a_database_that_goes_and_comes_back_loses_no_report(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the dispatcher knows that the provider accepted: it keeps at it."""
+    away = True
+    finish, claim = outbox.finish, outbox.claim
+
+    def unless_away(function: object) -> object:
+        def call(*arguments: object) -> object:
+            if away:
+                raise StoreDownError("database: away")
+            return function(*arguments)  # type: ignore[operator]
+
+        return call
+
+    provider = MoodyProvider()
+    queued = queue(store)
+    with capture_logs() as logs:
+        monkeypatch.setattr(outbox, "finish", unless_away(finish))
+        async with dispatching(store, provider) as dispatcher:
+            await until(lambda: provider.asked)
+            monkeypatch.setattr(outbox, "claim", unless_away(claim))
+            monkeypatch.setattr(outbox, "doubts", unless_away(outbox.doubts))
+            await until(lambda: not dispatcher.working)
+            await asyncio.sleep(0.2)
+            assert not dispatcher.working
+            away = False
+            await settled(store, queued, MessageState.ACCEPTED)
+            await until(lambda: dispatcher.working)
+    assert len(provider.asked) == 1
+    events = [log["event"] for log in logs if log["event"].startswith("store_")]
+    assert events[-2:] == ["store_away", "store_back"]
+
+
+async def test_a_stop_does_not_wait_for_a_database_that_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not kept then is looked up after the lease."""
+
+    def away(*_: object) -> None:
+        raise StoreDownError("database: away")
+
+    monkeypatch.setattr(outbox, "finish", away)
+    provider = MoodyProvider(hangs)
+    queued = [queue(store), queue(store)]
+    pace = Pace(poll=0.005, look_up=1, stop=0.1, store_first=0.01)
+    begin = time.monotonic()
+    async with dispatching(store, provider, pace):
+        await until(lambda: len(provider.asked) == 2)
+    assert time.monotonic() - begin < 2
+    assert [state(store, one) for one in queued] == [MessageState.SENDING] * 2
+
+
+async def test_a_fault_of_ours_does_not_end_the_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = outbox.claim
+    faults = [ValueError("a bug")]
+
+    def fails_once(*arguments: object) -> object:
+        if faults:
+            raise faults.pop()
+        return claim(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outbox, "claim", fails_once)
+    queued = queue(store)
+    async with dispatching(store, MoodyProvider()):
+        await settled(store, queued, MessageState.ACCEPTED)
+
+
+async def test_a_report_that_can_not_be_kept_leaves_the_lease_to_end(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = outbox.finish
+    faults = [ValueError("a bug")]
+
+    def fails_once(*arguments: object) -> object:
+        if faults:
+            raise faults.pop()
+        return finish(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outbox, "finish", fails_once)
+    provider = MoodyProvider(fate=ACCEPTED)
+    queued = queue(store)
+    async with dispatching(store, provider):
+        await until(lambda: not faults)
+        await asyncio.sleep(0.05)
+        assert state(store, queued) == MessageState.SENDING
+        clock.advance(timedelta(seconds=store.rules.outbox.lease_seconds))
+        await settled(store, queued, MessageState.ACCEPTED)
+    assert len(provider.asked) == 1
+
+
+async def test_nothing_personal_is_logged(store: Store) -> None:
+    provider = MoodyProvider(
+        answers(RETRY), raises(ValueError(f"{MOBILE} {PASSWORD}")), answers(UNCERTAIN)
+    )
+    for _ in range(4):
+        queue(store)
+    with capture_logs() as logs:
+        async with dispatching(store, provider):
+            await until(lambda: len(provider.asked) >= 4)
+    assert {"message_attempted", "provider_failed"} <= {log["event"] for log in logs}
+    shown = repr(logs) + repr(provider.asked)
+    for personal in (MOBILE, MOBILE[3:], PASSWORD, IN_GROUPS):
+        assert personal not in shown
+
+
+BACKOFF = {
+    "first, least": (0, 0, 1.0),
+    "first, most": (0, 1000, 2.0),
+    "second, most": (1, 1000, 4.0),
+    "fifth, half-way": (4, 500, 24.0),
+    "never longer than the longest": (9, 1000, 300.0),
+    "nor after days": (5000, 1000, 300.0),
+}
+
+
+@pytest.mark.parametrize(("failures", "drawn", "seconds"), BACKOFF.values(), ids=BACKOFF)
+def test_backoff_doubles_with_jitter(failures: int, drawn: int, seconds: float) -> None:
+    rules = Outbox(
+        lease_seconds=30, uncertain_seconds=120, retry_seconds=2, retry_longest_seconds=300
+    )
+    assert backoff(rules, failures, lambda _: drawn) == pytest.approx(seconds)
+
+
+def outgoing() -> Outgoing:
+    return Outgoing(uuid4(), MOBILE, Secret("Caf : 8392 7415, à vous"), "Caf")
+
+
+async def test_the_file_provider_writes_a_line_and_finds_it_again(tmp_path: Path) -> None:
+    path, shown = tmp_path / "sms.jsonl", list[Outgoing]()
+    provider = FileProvider(path, shown.append, only_invented_people=True)
+    absent, sent = outgoing(), [outgoing() for _ in range(20)]
+    assert await provider.look_up(absent) is None
+    reports = await asyncio.gather(*map(provider.send, sent))
+    assert {report.result for report in reports} == {Result.ACCEPTED}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {line["attempt"] for line in lines} == {str(one.attempt_id) for one in sent}
+    assert {(line["to"], line["sender"], line["text"]) for line in lines} == {
+        (MOBILE, "Caf", "Caf : 8392 7415, à vous")
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(shown) == 20
+    assert await provider.look_up(absent) is None
+    found = await provider.look_up(sent[7])
+    assert found == Report(Result.ACCEPTED, provider_id=str(sent[7].attempt_id))
+
+
+async def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    path = tmp_path / "sms.jsonl"
+    provider = FileProvider(path, lambda _: None, only_invented_people=True)
+    await provider.send(outgoing())
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            await provider.send(outgoing())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+
+
+def test_only_the_demonstration_writes_messages_to_a_file() -> None:
+    """Nothing that serves real people can be told to."""
+    root = Path(sms.__file__).parents[1]
+    makers = {
+        str(path.relative_to(root))
+        for package in ("ivr", "shared", "sms", "svi")
+        for path in (root / package).rglob("*.py")
+        if "FileProvider(" in path.read_text(encoding="utf-8")
+    }
+    assert makers == {"svi/up.py"}

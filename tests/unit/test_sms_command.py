@@ -1,0 +1,107 @@
+"""`svi sms`, `svi gateway` and what `svi up` refuses, as admins use them."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from shared import outbox
+from shared.models import MessageState
+from shared.outbox import Report
+from shared.store import Store
+from sms.templates import DEFAULT_FILE, Templates
+from svi import demo
+from svi.__main__ import cli
+from svi.gateway import dispatching
+from svi.service import open_store, prepare_home
+from svi.settings import Settings
+from svi.up import refuse_real_people
+from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, until
+from tests.store import add_account
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("SVI_HOME", str(tmp_path))
+    return Settings()
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    prepare_home(settings)
+    with open_store(settings) as store:
+        yield store
+
+
+def svi(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def test_messages_are_listed_without_text_and_destination(store: Store) -> None:
+    first, second = queue(store), queue(store)
+    [claim, _] = outbox.claim(store, "moody", lambda *_: IN_GROUPS, 2)
+    outbox.finish(store, claim, Report(outbox.Result.REFUSED, "21610"), 0)
+    listed = svi("sms", "list", "--json")
+    rows = [json.loads(line) for line in listed.output.splitlines()]
+    assert [row["id"] for row in rows] == [str(first), str(second)]
+    assert [row["state"] for row in rows] == ["refused", "sending"]
+    assert [row["attempts"] for row in rows] == [1, 1]
+    shown = svi("sms", "show", str(first)).output
+    assert "21610" in shown
+    everything = listed.output + shown + svi("sms", "list").output
+    for personal in (MOBILE, MOBILE[3:], PASSWORD, IN_GROUPS):
+        assert personal not in everything
+
+
+def test_the_newest_are_shown_last(store: Store) -> None:
+    queued = [str(queue(store)) for _ in range(5)]
+    lines = svi("sms", "list", "--last", "2").output.splitlines()
+    assert [line.split()[1] for line in lines] == queued[-2:]
+
+
+def test_an_unknown_message_is_said_so(store: Store) -> None:
+    shown = svi("sms", "show", str(uuid4()))
+    assert shown.exit_code == 1
+    assert shown.output == "Error: aucun message n'a cet identifiant\n"
+
+
+def test_the_gateway_needs_its_public_address(settings: Settings) -> None:
+    refused = svi("gateway")
+    assert refused.exit_code == 1
+    assert refused.output.startswith("Error: SVI_PUBLIC_URL")
+
+
+def test_a_database_of_real_people_is_not_for_the_demonstration(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, messages would be shown on the screen (D12)."""
+    monkeypatch.setenv("SVI_DATABASE_URL", settings.url)
+    demo.fill(store)
+    refuse_real_people(Settings(), store)
+    add_account(store)
+    with pytest.raises(click.ClickException, match="SVI_DATABASE_URL"):
+        refuse_real_people(Settings(), store)
+    refuse_real_people(settings, store)  # one's own: for trying
+
+
+def test_check_reads_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = DEFAULT_FILE.read_text(encoding="utf-8")
+    wrong = tmp_path / "templates.toml"
+    wrong.write_text(texts.replace("Ne le donnez", "Être prudent, ne le donnez"), "utf-8")
+    assert svi("check").exit_code == 0
+    monkeypatch.setenv("SVI_TEMPLATES", str(wrong))
+    checked = svi("check")
+    assert checked.exit_code == 1
+    assert f"{wrong}: password.text: hors de l'alphabet GSM-7 : Ê" in checked.output
+
+
+async def test_the_demonstration_sends_from_a_thread_of_its_own(store: Store) -> None:
+    with dispatching(store, MoodyProvider(), Templates.load()):
+        queued = queue(store)
+        await until(lambda: message(store, queued).state == MessageState.ACCEPTED)
+    assert "gateway" not in {thread.name for thread in threading.enumerate()}

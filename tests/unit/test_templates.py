@@ -1,0 +1,143 @@
+"""The texts of our messages: what D14 asks of them, and what `svi check` says of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.resets import Template
+from sms.templates import BASIC, DEFAULT_FILE, EXTENSION, Templates, check, septets
+
+GOOD = "Caf : {password}. Ne le donnez à personne."
+OTHER = f'[password-old-mobile]\nsender = "Caf"\ntext = "{GOOD}"\n'
+
+
+@pytest.fixture(scope="module")
+def texts() -> Templates:
+    return Templates.load()
+
+
+@pytest.mark.parametrize("template", Template)
+def test_our_texts_obey_d14(texts: Templates, template: Template) -> None:
+    text = texts.render(template, {"password": "01234567"})
+    assert "0123 4567" in text
+    assert set(text) <= BASIC
+    assert len(text) <= 160
+    assert "jamais" in text or "à personne" in text
+    assert "Appelez le 3230" in text
+    assert "http" not in text
+    assert "www" not in text
+    assert texts.sender(template) == "Caf"
+
+
+def test_the_old_mobile_is_told_of_the_change(texts: Templates) -> None:
+    """D04: whoever reads this is warned of a change that may not be theirs."""
+    text = texts.render(Template.PASSWORD_OLD_MOBILE, {"password": "01234567"})
+    assert "mobile a changé récemment" in text
+
+
+def test_our_file_has_no_fault() -> None:
+    assert check(DEFAULT_FILE) == []
+
+
+def test_the_alphabet_is_that_of_the_standard() -> None:
+    """3GPP TS 23.038: 127 letters beside the escape, 10 more of two septets."""
+    assert (len(BASIC), len(EXTENSION)) == (127, 10)
+    assert BASIC.isdisjoint(EXTENSION)
+    assert BASIC.isdisjoint("çêâîôûëïœ«»")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 0), ("à", 1), ("€", 2), ("a{b}", 6), ("Æ^", 3)], ids=repr
+)
+def test_septets(text: str, count: int) -> None:
+    assert septets(text) == count
+
+
+def written(folder: Path, password_table: str, others: str = OTHER) -> Path:
+    path = folder / "templates.toml"
+    path.write_text(f"{password_table}\n{others}", encoding="utf-8")
+    return path
+
+
+FAULTS = {
+    "no GSM-7 letter": (GOOD + " Ça va être dur", "hors de l'alphabet GSM-7 : ê"),
+    "two such letters": (GOOD + " « œ »", "hors de l'alphabet GSM-7 : « » œ"),
+    "one septet too many": ("{password}" + "a" * 152, "161 septets"),
+    "two septets each": ("{password}" + "a" * 150 + "€", "161 septets"),
+    "no password": ("Caf : bonjour", "il faut les variables {password}"),
+    "unknown variable": (GOOD + " {nom}", "il faut les variables {password}"),
+    "an attribute": ("{password.__class__}", "il faut les variables {password}"),
+    "a width": ("{password:>200}", "il faut les variables {password}"),
+    "a conversion": ("{password!r}", "il faut les variables {password}"),
+    "no name": ("{}", "il faut les variables {password}"),
+    "a brace alone": ("{password} {", "une accolade manque"),
+    "an address": (GOOD + " https://caf.fr", "pas d'adresse"),
+    "an address without https": (GOOD + " caf.fr/mdp", "pas d'adresse"),
+    "www": (GOOD + " www.caf.fr", "pas d'adresse"),
+}
+
+
+@pytest.mark.parametrize(("text", "finding"), FAULTS.values(), ids=FAULTS)
+def test_a_wrong_text_is_refused(tmp_path: Path, text: str, finding: str) -> None:
+    path = written(tmp_path, f'[password]\nsender = "Caf"\ntext = "{text}"')
+    [found] = check(path)
+    assert found.startswith(f"{path}: password.text: {finding}")
+    with pytest.raises(SettingsError, match=r"password\.text"):
+        Templates.load(path)
+
+
+RIGHT = {
+    "the longest": "{password}" + "a" * 151,
+    "the bare word": GOOD + " Voir caf.fr.",
+    "a brace that is doubled": "{password} {{x}}",
+}
+
+
+@pytest.mark.parametrize("text", RIGHT.values(), ids=RIGHT)
+def test_a_right_text_is_taken(tmp_path: Path, text: str) -> None:
+    assert check(written(tmp_path, f'[password]\nsender = "Caf"\ntext = "{text}"')) == []
+
+
+@pytest.mark.parametrize("sender", ["", "Caf Nanterre", "Allocations12", "Été", "Caf!"])
+def test_a_wrong_sender_is_refused(tmp_path: Path, sender: str) -> None:
+    path = written(tmp_path, f'[password]\nsender = "{sender}"\ntext = "{GOOD}"')
+    assert check(path) == [
+        f"{path}: password.sender: il faut 1 à 11 lettres sans accent ou chiffres"
+    ]
+
+
+SHAPES = {
+    "a text missing": ('[password]\nsender = "Caf"', OTHER, "password: il faut sender et text"),
+    "a key too many": (
+        f'[password]\nsender = "Caf"\ntext = "{GOOD}"\nlang = "fr"',
+        OTHER,
+        "password: il faut sender et text",
+    ),
+    "a number": ("[password]\nsender = 3230\ntext = 1", OTHER, "password: il faut sender et text"),
+    "a template missing": (
+        f'[password]\nsender = "Caf"\ntext = "{GOOD}"',
+        "",
+        "password-old-mobile: il faut sender et text",
+    ),
+    "a template too many": (
+        f'[password]\nsender = "Caf"\ntext = "{GOOD}"\n[rappel]',
+        OTHER,
+        "rappel: modèle inconnu",
+    ),
+    "no TOML": ("[password", "", "not TOML"),
+}
+
+
+@pytest.mark.parametrize(("table", "others", "finding"), SHAPES.values(), ids=SHAPES)
+def test_a_file_of_another_shape_is_refused(
+    tmp_path: Path, table: str, others: str, finding: str
+) -> None:
+    path = written(tmp_path, table, others)
+    [found] = check(path)
+    assert found.startswith(f"{path}: {finding}")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    [found] = check(tmp_path / "none.toml")
+    assert found == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
