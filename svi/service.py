@@ -1,5 +1,6 @@
 """What several commands begin with: the settings, the store, the call script."""
 
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,12 @@ def load_settings() -> Settings:
         fault = error.errors()[0]
         name = f"SVI_{fault['loc'][0]}".upper()
         raise click.ClickException(f"{name} : {reason_in_french(fault)}") from None
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the machine does: a call takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def prepare_home(settings: Settings) -> None:

@@ -26,7 +26,14 @@ from sms.templates import Templates
 from svi import demo
 from svi.gateway import dispatching
 from svi.prompts import build_prompts
-from svi.service import housekeeping, load_playable_script, load_settings, open_store, prepare_home
+from svi.service import (
+    housekeeping,
+    load_playable_script,
+    load_settings,
+    open_store,
+    prepare_home,
+    raise_file_limit,
+)
 from svi.settings import Settings
 from svi.voice import POLL_SECONDS, stopped_by_signal
 
@@ -48,6 +55,7 @@ def up() -> None:
       SVI_HOME=/tmp/essai SVI_SIP_PORT=5070 svi up      une deuxième installation à côté
     """
     settings = load_settings()
+    raise_file_limit()
     with stopped_by_signal(), ExitStack() as stack:
         stack.enter_context(_alone(settings))
         prepare_home(settings)

@@ -15,6 +15,7 @@ from svi.service import (
     load_settings,
     open_store,
     prepare_home,
+    raise_file_limit,
 )
 
 GRACE_SECONDS = 4.0
@@ -39,6 +40,7 @@ def voice() -> None:
       SVI_AGI_PORT=4573 svi voice
     """
     settings = load_settings()
+    raise_file_limit()
     prepare_home(settings)
     script = load_playable_script(settings)
     logs.configure(settings.logs / "voice.log")
