@@ -117,7 +117,7 @@ class VoiceServer:
         try:
             with structlog.contextvars.bound_contextvars(call=call_id):
                 self._answer(connection, call_id)
-        except Exception:
+        except Exception:  # a call's fault must not end the server
             log.exception("call_thread_failed", call=call_id)
         finally:
             connection.close()
@@ -170,7 +170,7 @@ class VoiceServer:
                 call.follow_script()
             except AGIHangup:
                 raise
-            except Exception:
+            except Exception:  # whatever broke, the caller hears an apology
                 log.exception("call_failed")
                 call.apologise()
         except AGIHangup:

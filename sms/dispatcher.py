@@ -101,7 +101,7 @@ class Dispatcher:
                 delays = self._store_delays()
             except StoreDownError:
                 wait = next(delays)
-            except Exception:
+            except Exception:  # a fault of ours: the loop goes on
                 log.exception("dispatcher_failed")
                 wait = next(delays)
             await self._pause(wait)
@@ -145,7 +145,7 @@ class Dispatcher:
             return Report(Result.RETRY, "provider-stopped")
         except asyncio.CancelledError:  # we stop, and can't wait longer
             return Report(Result.UNCERTAIN, "stopped")
-        except Exception:
+        except Exception:  # sent or not: nobody knows
             log.exception("provider_failed", provider=self._provider.name)
             return Report(Result.UNCERTAIN, "failed")
 
@@ -203,7 +203,7 @@ class Dispatcher:
             return await self._provider.look_up(message)
         except ProviderStoppedError:
             self._halt()
-        except Exception:
+        except Exception:  # a fault of ours: the provider is asked again later
             log.exception("look_up_failed", provider=self._provider.name)
         return None
 

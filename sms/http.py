@@ -189,7 +189,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return _problem(HTTPStatus(error.status))
     except StoreDownError:
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE)
-    except Exception:
+    except Exception:  # a fault of ours is a 500 that says nothing of anybody
         log.exception("request_failed")
         return _problem(HTTPStatus.INTERNAL_SERVER_ERROR)
 
