@@ -4,7 +4,7 @@ A handler is a subclass of `Step` in a file of `ivr/handlers`. Its fields are wh
 give: prompts to say, steps to go to. Its `run` reads as that part of the call.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -65,11 +65,6 @@ class Step(ScriptTable):
         super().__init_subclass__(**kwargs)
         if handler:
             Step.handlers[handler] = cls
-
-    @classmethod
-    def named(cls, handler: str, fields: dict[str, Any]) -> Self | "Step":
-        """Make the step that the script describes; KeyError for an unknown handler."""
-        return cls.handlers[handler].model_validate(fields)
 
     def run(self, call: "Call") -> StepId | None:
         """Do this part of the call; give the next step, or None when the call is over."""
