@@ -6,6 +6,7 @@ BIN := .venv/bin
 .PHONY: run test check lint unit peers acceptance bench soak lock python speech asterisk
 
 run: .venv/ready asterisk
+	@tools/packages.sh fonts-dejavu-core
 	@exec $(BIN)/svi up
 
 test: check peers acceptance
@@ -20,7 +21,7 @@ lint: .venv/ready
 
 # Three workers on two cores: much of the time is waiting.
 unit: .venv/ready speech
-	@tools/packages.sh postgresql
+	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
 	$(BIN)/pytest -q -n 3 tests/unit tests/protocol
 
 # Third-party judges: Twilio's contract served by Prism, webhooks signed by npm twilio.
@@ -37,10 +38,12 @@ bench: .venv/bench
 	@tools/packages.sh postgresql
 	$(BIN)/python -m bench
 
-# The long forms of what `make test` shows in short.
-soak: .venv/ready
-	@tools/packages.sh postgresql
-	$(BIN)/pytest -q --soak tests/acceptance/test_dispatcher_kill.py
+# The long forms of what `make test` shows in short, and the containers.
+soak: .venv/ready asterisk
+	@tools/packages.sh postgresql debootstrap sip-tester tcpdump iproute2 podman runc netavark \
+	    aardvark-dns podman-compose
+	$(BIN)/pytest -q --soak tests/acceptance/test_soak.py tests/acceptance/test_dispatcher_kill.py \
+	    tests/acceptance/test_compose.py
 
 # Touched last, so that an installation that failed or was cut off is done again.
 .venv/ready: requirements.lock pyproject.toml | python

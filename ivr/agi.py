@@ -11,16 +11,12 @@ in the order of the commands, one for each.
 Source: run_agi, parse_args, handle_exec and handle_waitfordigit in Asterisk 22's res/res_agi.c.
 """
 
-import os
 import re
-import select
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any
 
 from asterisk.agi import (
@@ -33,6 +29,8 @@ from asterisk.agi import (
     AGIUsageError,
 )
 
+from ivr.hub import Hub, Waiter
+
 __all__ = [
     "AGIAppError",
     "AGIError",
@@ -42,7 +40,6 @@ __all__ = [
     "AGIUsageError",
     "Agi",
     "Result",
-    "Wakeup",
 ]
 
 Result = dict[str, tuple[str, str]]
@@ -71,39 +68,8 @@ _FILE = re.compile(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*")
 _RESULT = re.compile(r"200 result=([^\s(]*)(?: \((.*)\))?((?: \w+=\S+)*)")
 
 
-class Wakeup:
-    """An event that poll(2) can wait for; any thread may set it, even after its close."""
-
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()  # else a late set could write to the next owner of the fd
-        self._open = True
-
-    def fileno(self) -> int:
-        """Give the file descriptor, readable while the event is set."""
-        return self._fd
-
-    def set(self) -> None:
-        """Wake whoever polls."""
-        with self._lock:
-            if self._open:
-                os.eventfd_write(self._fd, 1)
-
-    def clear(self) -> None:
-        """Forget what was set so far."""
-        with suppress(BlockingIOError):  # nothing was
-            os.eventfd_read(self._fd)
-
-    def close(self) -> None:
-        """Free the file descriptor; safe to call twice."""
-        with self._lock:
-            if self._open:
-                self._open = False
-                os.close(self._fd)
-
-
 class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
-    """One call's session, for the one thread of that call.
+    """One call's session, for the one greenlet of that call.
 
     `connection` is the socket that Asterisk opened; the session owns it from now on and reads the
     environment from it into `env`. `typed` holds the keys pressed and not yet taken by a question,
@@ -121,6 +87,7 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
     def __init__(
         self,
         connection: socket.socket,
+        hub: Hub,
         *,
         reply_seconds: float = REPLY_SECONDS,
         play_seconds: float = PLAY_SECONDS,
@@ -130,19 +97,14 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         self._reply_seconds = reply_seconds
         self._play_seconds = play_seconds
         self._buffer = bytearray()
-        self._owed: deque[str] = deque()  # commands whose reply is still to be read, oldest first
+        self._owed: list[str] = []  # commands whose reply is still to be read, oldest first
         self._sent_at = 0.0  # when the last of them was
-        self._wakeup = Wakeup()  # of the future that `wait_key` waits for
-        connection.setblocking(True)
+        self._hub = hub
+        self._waiter = Waiter(hub, connection.fileno())
+        connection.setblocking(False)
         self._tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
         if self._tcp:  # else the command that ends a wait would itself wait for an ACK (Nagle)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # poll(2), since select(2) ends at 1,024 files.
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
-        self._poll_with_wakeup = select.poll()
-        self._poll_with_wakeup.register(connection, select.POLLIN)
-        self._poll_with_wakeup.register(self._wakeup, select.POLLIN)
         self.env = self._read_environment()
 
     def play(self, files: Sequence[str]) -> None:
@@ -167,24 +129,21 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         no key is lost before the next command.
         """
         deadline = time.monotonic() + timeout
-        if until:
-            until.add_done_callback(lambda _: self._wakeup.set())
-        while not (until.done() if until else self.typed):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
+        while not (until.done() if until else self.typed) and time.monotonic() < deadline:
             self._listen()
-            if self._arrives(left, or_wakeup=until is not None):
+            if self._arrives(deadline, until):
                 self._take_owed()
-            else:
-                self._wakeup.clear()
         return bool(self.typed)
+
+    def join(self, work: "Future[Any]") -> None:
+        """Wait until a future is done, even if the call has ended."""
+        self._hub.join(work)
 
     def close(self) -> None:
         """End the session; Asterisk goes on in its dialplan. Safe to call twice."""
+        self._waiter.close()
         self._socket.close()
         self._owed.clear()
-        self._wakeup.close()
 
     def execute(self, command: str, *args: object) -> Result:
         """Send one of pyst2's commands and give its result."""
@@ -225,8 +184,8 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         deadline = time.monotonic() + self._reply_seconds
         while self._owed:
             waiting = self._owed[0] == _WAIT
-            settled = self._sent_at + SETTLE_SECONDS - time.monotonic()
-            if self._arrives(settled if waiting else NUDGE_SECONDS):
+            nudge_at = time.monotonic() + NUDGE_SECONDS
+            if self._arrives(self._sent_at + SETTLE_SECONDS if waiting else nudge_at):
                 self._take_owed()
             elif waiting:
                 break
@@ -239,7 +198,7 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         A wait that a key has ended doesn't show that Asterisk sees the command: then nudge, too.
         """
         deadline = time.monotonic() + self._reply_seconds
-        while self._owed and not self._arrives(NUDGE_SECONDS):
+        while self._owed and not self._arrives(time.monotonic() + NUDGE_SECONDS):
             self._nudge(deadline)
         if self._owed and self._take_owed():
             self._nudge(deadline)
@@ -251,7 +210,7 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
 
     def _take_owed(self) -> bool:
         """Read the oldest reply owed; say whether it brought a key."""
-        command = self._owed.popleft()
+        command = self._owed.pop(0)
         result = self._read_result(self._reply_seconds)
         if self._tcp:  # Asterisk holds back its next reply until this one is acknowledged: 40 ms
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -327,7 +286,7 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
         return line
 
     def _receive(self, deadline: float) -> None:
-        if not self._poll.poll(max(0.0, (deadline - time.monotonic()) * 1000)):
+        if not self._waiter.wait(deadline):
             raise self._lost("Asterisk doesn't answer")
         try:
             received = self._socket.recv(LINE_BYTES)
@@ -337,13 +296,9 @@ class Agi(AGI):  # type: ignore[misc]  # pyst2 has no types
             raise self._lost("Asterisk closed the connection")
         self._buffer += received
 
-    def _arrives(self, seconds: float, *, or_wakeup: bool = False) -> bool:
-        """Wait for something from Asterisk; False if the time was up, or the wakeup came, first."""
-        if b"\n" in self._buffer:
-            return True
-        poll = self._poll_with_wakeup if or_wakeup else self._poll
-        ready = poll.poll(max(0.0, seconds * 1000))
-        return any(fd != self._wakeup.fileno() for fd, _ in ready)
+    def _arrives(self, deadline: float, until: "Future[Any] | None" = None) -> bool:
+        """Wait for something from Asterisk; False if the time, or the future, came first."""
+        return b"\n" in self._buffer or self._waiter.wait(deadline, until)
 
     def _send_owing(self, line: str) -> None:
         """Send a command whose reply is read later."""

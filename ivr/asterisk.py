@@ -24,6 +24,7 @@ from shared.secret import Secret
 
 SOURCE = Path(__file__).parent / "dialplans" / "asterisk"
 MAJOR_VERSION = 22
+LOOPBACK = "127.0.0.1"
 
 PLACEHOLDERS = {
     "HOME",
@@ -31,12 +32,19 @@ PLACEHOLDERS = {
     "MODULES",
     "SIP_HOST",
     "SIP_PORT",
+    "PUBLIC_HOST",
+    "TRUNK",
     "AGI_ADDRESS",
+    "AMI_HOST",
     "AMI_PORT",
+    "AMI_PERMIT",
     "AMI_SECRET",
     "RTP_START",
     "RTP_END",
 }
+
+ADDRESSES = {"PUBLIC_HOST", "TRUNK", "AMI_HOST", "AMI_PERMIT"}
+"""Placeholders in whose place an admin may also write addresses."""
 
 _PROMPT = re.compile(r"\bsvi/([a-z0-9-]+)")
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
@@ -60,7 +68,9 @@ class AsteriskSettings:
 
     `agi_address` is `host:port` of the voice server; `home` is Asterisk's own folder for etc, log,
     spool, lib and data; `root` the folder that `tools/asterisk.sh` made; `prompts` the folder of
-    `<id>.wav` files, played as `svi/<id>`.
+    `<id>.wav` files, played as `svi/<id>`. `public_host` is the address that callers are told, by
+    default `sip_host`. `trunk` and `ami_permit` are the addresses or networks (CIDR), separated by
+    commas, that may call and that may use the manager interface.
     """
 
     sip_host: str
@@ -73,6 +83,10 @@ class AsteriskSettings:
     prompts: Path
     rtp_start: int = 10000
     rtp_end: int = 20000
+    public_host: str = ""
+    trunk: str = LOOPBACK
+    ami_host: str = LOOPBACK
+    ami_permit: str = LOOPBACK
 
 
 def render(settings: AsteriskSettings, source: Path = SOURCE, run: Path | None = None) -> None:
@@ -127,8 +141,12 @@ def _placeholder_values(settings: AsteriskSettings, run: Path) -> dict[str, str]
         "MODULES": _libraries(settings.root) / "asterisk/modules",
         "SIP_HOST": settings.sip_host,
         "SIP_PORT": settings.sip_port,
+        "PUBLIC_HOST": settings.public_host or settings.sip_host,
+        "TRUNK": settings.trunk,
         "AGI_ADDRESS": settings.agi_address,
+        "AMI_HOST": settings.ami_host,
         "AMI_PORT": settings.ami_port,
+        "AMI_PERMIT": settings.ami_permit,
         "AMI_SECRET": settings.ami_secret.reveal(),
         "RTP_START": settings.rtp_start,
         "RTP_END": settings.rtp_end,
@@ -153,7 +171,7 @@ def _render_texts(source: Path, values: Mapping[str, str]) -> dict[str, str]:
         texts[path.name] = "".join(
             _PLACEHOLDER.sub(lambda match: values[match[1]], line) + "\n" for line in lines
         )
-    if unused := sorted(values.keys() - used):
+    if unused := sorted(values.keys() - used - ADDRESSES):
         raise AsteriskFileError(f"{source}: aucun fichier n'a de place pour @{unused[0]}@")
     return texts
 
@@ -297,7 +315,10 @@ class Asterisk:
     def _ports(self) -> Iterator[tuple["_Port", str]]:
         host = self._settings.sip_host
         yield _Port(socket.SOCK_DGRAM, host, self._settings.sip_port), "SVI_SIP_PORT"
-        yield _Port(socket.SOCK_STREAM, "127.0.0.1", self._settings.ami_port), "SVI_AMI_PORT"
+        yield (
+            _Port(socket.SOCK_STREAM, self._settings.ami_host, self._settings.ami_port),
+            "SVI_AMI_PORT",
+        )
 
     def _run_folder(self) -> Path:
         """Put the control socket elsewhere when its path would be too long for the kernel."""

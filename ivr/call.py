@@ -7,14 +7,17 @@ from ivr.dialogue import Dialogue
 from ivr.records import Outcome, Recorder
 from ivr.script import Line, Script
 from ivr.step import StepId
+from shared.errors import SessionEndedError
 from shared.origin import Origin
+from shared.rules import CredentialKind, Identifier
 from shared.sessions import Session
 from shared.store import Store
+from shared.web_accounts import Sessions
 
 
 @dataclass
 class Call:
-    """A call in progress. `number` is what the caller keyed, not who the caller is."""
+    """A call in progress. `number` and `nir` are what the caller keyed, not who the caller is."""
 
     agi: Agi
     dialogue: Dialogue
@@ -25,6 +28,8 @@ class Call:
     origin: Origin
     caisse: str = ""
     number: str = field(default="", repr=False)
+    nir: str = field(default="", repr=False)
+    sessions: Sessions = ()  # a person's, to choose `session` from (D11)
     session: Session | None = None
     passwords_tried: int = 0
     numbers_tried: set[str] = field(default_factory=set, repr=False)
@@ -39,6 +44,12 @@ class Call:
         self.dialogue.forget_keys()
         self._run_from(self.script.failure_step)
 
+    def may_log_in(self, kind: CredentialKind, identifier: Identifier) -> bool:
+        """Ask the transition table, as it is at this instant (D10)."""
+        return self.store.rules.may_log_in(
+            kind, identifier, self.origin.channel, self.store.clock()
+        )
+
     def hand_over(self, where: str, platform: str = "") -> None:
         """Tell the dialplan what to do when this end of the call is over (extensions.conf)."""
         self.agi.set_variable("SVI_PLATFORM", platform)
@@ -48,5 +59,12 @@ class Call:
         step: StepId | None = first
         while step is not None:
             self.record.enter(step)
-            step = self.script.steps[step].run(self)
+            step = self._run(step)
             self.record.leave(step)
+
+    def _run(self, step: StepId) -> StepId | None:
+        try:
+            return self.script.steps[step].run(self)
+        except SessionEndedError:  # by an incident (D15), or it is too old
+            self.session, self.sessions = None, ()
+            return self.script.session_ended_step

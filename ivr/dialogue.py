@@ -6,7 +6,7 @@ they are heard. They are nobody's business until a question takes them.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -130,7 +130,7 @@ class Dialogue:
             while not future.done():
                 self._agi.wait_key(WORK_SECONDS, until=future)
         finally:
-            wait([future])
+            self._agi.join(future)
         return future.result()
 
     def ended(self, outcome: str) -> None:

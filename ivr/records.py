@@ -17,7 +17,7 @@ class Outcome(IntEnum):
     TRANSFERRED = 2  # handed over to an adviser
     REFUSED = 3  # could not prove who they are
     RESET_REQUESTED = 4  # asked for a new password
-    CLOSED = 5  # the line was closed
+    CLOSED = 5  # the line was closed, or dossiers are by an incident (D15)
     FAILED = 6  # something of ours broke
 
 

@@ -37,6 +37,7 @@ class Script:
 
     first_step: StepId
     failure_step: StepId
+    session_ended_step: StepId
     lines: Mapping[str, Line]
     caisses: Mapping[str, str]
     departments: Mapping[str, Department]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from ivr.errors import ScriptError
+from ivr.handlers.choose_dossier import dossier_prompt
 from ivr.handlers.menu import Menu  # its package's import makes every handler known
 from ivr.prompts import Catalogue
 from ivr.script import Delays, Department, Line, Script
@@ -48,6 +49,7 @@ REASONS = {
 class _Service(ScriptTable):
     first_step: StepId
     failure_step: StepId
+    session_ended_step: StepId
 
 
 class _LinesFile(ScriptTable):
@@ -82,6 +84,7 @@ def load_script(folder: Path = DEFAULT_FOLDER) -> Script:
     steps = reader.steps()
     if caisses is not None:
         reader.names[CaisseId] = caisses.caisses
+        reader.check_spoken(caisses.caisses)
     reader.check_names()
     if lines is not None and not reader.findings:
         reader.check_reached(lines.service, steps)
@@ -90,6 +93,7 @@ def load_script(folder: Path = DEFAULT_FOLDER) -> Script:
     return Script(
         first_step=lines.service.first_step,
         failure_step=lines.service.failure_step,
+        session_ended_step=lines.service.session_ended_step,
         lines=lines.lines,
         caisses=caisses.caisses,
         departments=caisses.departments,
@@ -159,10 +163,20 @@ class _Reader:
                     reason = f"« {leaf} » n'existe pas{_hint(leaf, names)}" if leaf else "est vide"
                     self._find(file, path, reason)
 
+    def check_spoken(self, caisses: Collection[str]) -> None:
+        """Find the caisses whose dossiers no prompt names (D11)."""
+        prompts = self.names.get(PromptId)
+        for caisse in caisses:
+            prompt = dossier_prompt(caisse)
+            if prompts is not None and prompt not in prompts:
+                self._find(
+                    "caisses.toml", f"caisses.{caisse}", f"il manque le message « {prompt} »"
+                )
+
     def check_reached(self, service: _Service, steps: dict[str, Step]) -> None:
         """Find the steps that no call can come to."""
         reached: set[str] = set()
-        ahead: list[str] = [service.first_step, service.failure_step]
+        ahead: list[str] = [leaf for _, leaf in _leaves(service)]
         while ahead:
             name = ahead.pop()
             if name not in reached:

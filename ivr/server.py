@@ -1,11 +1,10 @@
-"""The FastAGI server: Asterisk connects for each call, which is a thread (design idea 1)."""
+"""The FastAGI server: Asterisk connects for each call, which is a greenlet (design idea 1)."""
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from uuid import uuid4
 
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from ivr.agi import Agi, AGIError, AGIHangup
 from ivr.call import Call
 from ivr.dialogue import Dialogue, Trace
+from ivr.hub import Hub, Waiter
 from ivr.records import Outcome, Recorder
 from ivr.script import Script
 from shared import sessions
@@ -24,6 +24,8 @@ from shared.rules import Channel
 from shared.store import Store
 
 BACKLOG = 1024
+OUT_OF_FILES_SECONDS = 0.1  # until some calls may have ended
+DRAIN_SECONDS = 0.02  # between looks at whether all have
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +44,13 @@ class VoiceServer:
         self._script = script
         self._trace = trace
         self._backend = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="backend")
-        self._calls: dict[threading.Thread, socket.socket] = {}
-        self._lock = threading.Lock()
+        self._hub = Hub()
+        self._calls: set[socket.socket] = set()  # changed by the hub's thread only
         self._stopping = False  # no new calls
         self._cutting = False  # and the calls in progress are cut off
         self._listener = socket.create_server(address, backlog=BACKLOG, reuse_port=True)
-        self._thread = threading.Thread(target=self._accept, name="agi-accept", daemon=True)
+        self._listener.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -58,8 +61,7 @@ class VoiceServer:
     @property
     def calls_in_progress(self) -> int:
         """Count the calls."""
-        with self._lock:
-            return len(self._calls)
+        return len(self._calls)
 
     def start(self) -> None:
         """Begin to answer calls."""
@@ -74,43 +76,40 @@ class VoiceServer:
         self._stopping = True
         with suppress(OSError):  # not connected: that is what wakes `accept`
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-        deadline = time.monotonic() + grace
-        while self.calls_in_progress and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self._thread.join(grace)
         self._cutting = True
         before_cut()
-        with self._lock:
-            calls = dict(self._calls)
-        for thread, connection in calls.items():
-            with suppress(OSError):  # it ended by itself meanwhile
-                connection.shutdown(socket.SHUT_RDWR)
-            thread.join()
+        self._hub.call_soon(self._cut)
+        self._thread.join()
         self._backend.shutdown()
 
-    def _accept(self) -> None:
-        while not self._stopping:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError as error:
-                if not self._stopping:
-                    log.error("accept_failed", why=error.strerror)
-                    time.sleep(0.1)  # out of file handles, say: let some calls end
-                continue
-            self._begin(connection)
+    def _run(self) -> None:
+        with closing(self._hub):
+            self._accept()
+            while self._calls:
+                self._hub.sleep(DRAIN_SECONDS)
 
-    def _begin(self, connection: socket.socket) -> None:
-        thread = threading.Thread(target=self._serve, args=[connection], daemon=True)
-        with self._lock:
-            self._calls[thread] = connection
-        try:
-            thread.start()
-        except RuntimeError:  # out of threads: the dialplan apologises, and some calls will end
-            log.error("call_not_begun", in_progress=self.calls_in_progress)
-            connection.close()
-            with self._lock:
-                del self._calls[thread]
+    def _accept(self) -> None:
+        with self._listener:
+            waiter = Waiter(self._hub, self._listener.fileno())
+            while not self._stopping:
+                try:
+                    connection, _ = self._listener.accept()
+                except BlockingIOError:
+                    waiter.wait()
+                except OSError as error:
+                    if not self._stopping:
+                        log.error("accept_failed", why=error.strerror)
+                        self._hub.sleep(OUT_OF_FILES_SECONDS)
+                else:
+                    self._calls.add(connection)
+                    self._hub.spawn(self._serve, connection)
+            waiter.close()
+
+    def _cut(self) -> None:
+        for connection in self._calls:
+            with suppress(OSError):  # it ended by itself meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _serve(self, connection: socket.socket) -> None:
         call_id = uuid4().hex
@@ -118,27 +117,26 @@ class VoiceServer:
             with structlog.contextvars.bound_contextvars(call=call_id):
                 self._answer(connection, call_id)
         except Exception:  # a call's fault must not end the server
-            log.exception("call_thread_failed", call=call_id)
+            log.exception("call_broke_off", call=call_id)
         finally:
             connection.close()
-            with self._lock:
-                del self._calls[threading.current_thread()]
+            self._calls.remove(connection)
 
     def _answer(self, connection: socket.socket, call_id: str) -> None:
         try:
-            agi = Agi(connection)
+            agi = Agi(connection, self._hub)
         except AGIError:
             log.info("not_a_call")  # hung up at once, or no Asterisk
             return
-        try:
+        with closing(agi):
             call = self._call(agi, call_id)
-            if call is not None:
-                try:
-                    self._follow(call)
-                finally:
-                    self._close(call)
-        finally:
-            agi.close()
+            if call is None:
+                return
+            try:
+                self._follow(call)
+            finally:
+                agi.close()  # first: a caller who is sent on waits for no record
+                self._close(call)
 
     def _call(self, agi: Agi, call_id: str) -> Call | None:
         called = agi.env.get("agi_extension", "")
@@ -180,11 +178,16 @@ class VoiceServer:
     def _close(self, call: Call) -> None:
         """Leave nothing of the call behind but its record."""
         record = call.record
+        saving = self._backend.submit(self._save, record)
+        self._hub.join(saving)
         try:
-            sessions.end_sessions_of_call(self._store, record.call_id)
-            record.save(self._store)
+            saving.result()
         except StoreError as error:
             log.error("call_record_not_saved", why=str(error), record=record)
         outcome = record.outcome.name.lower()
         log.info("call_ended", line=record.line, outcome=outcome)
         call.dialogue.ended(outcome)
+
+    def _save(self, record: Recorder) -> None:
+        sessions.end_sessions_of_call(self._store, record.call_id)
+        record.save(self._store)

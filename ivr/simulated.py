@@ -15,7 +15,7 @@ from enum import StrEnum
 from secrets import token_hex
 from typing import NamedTuple, Self
 
-from ivr.agi import Wakeup
+from ivr.hub import Wakeup
 
 HANG_UP = "hang up"
 """In place of a group of keys: the caller hangs up when that question is asked."""

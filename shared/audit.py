@@ -1,24 +1,47 @@
 """The audit trail: what was changed and what was read (D15, D16)."""
 
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
+from sqlalchemy import Connection, Table, insert
 from sqlalchemy.orm import Session as Transaction
 
 from shared.models import AuditEntry
 from shared.origin import Origin
 
+# Of the table, not of the class: so the statement is the same whatever is None (D07).
+_NOTE = insert(cast(Table, AuditEntry.__table__)).inline()  # nobody asks for its id
 
-def note(
-    transaction: Transaction, event: str, at: datetime, origin: Origin, account_id: UUID | None
+
+def note(  # noqa: PLR0913 - a row has so many columns
+    transaction: Transaction | Connection,
+    event: str,
+    at: datetime,
+    origin: Origin,
+    account_id: UUID | None,
+    *,
+    person_id: UUID | None = None,
+    subject_id: UUID | None = None,
+    actor: str | None = None,
+    before_sealed: bytes | None = None,
 ) -> None:
-    """Add one row, in the transaction of what it tells of."""
-    transaction.add(
-        AuditEntry(
-            at=at,
-            event=event,
-            channel=origin.channel,
-            account_id=account_id,
-            call_id=origin.call_id,
-        )
+    """Add one row, in the transaction of what it tells of.
+
+    A change says which row it changed (`subject_id`: a credential or a person) and what was there
+    before, so that it can be compensated (`before.py`). The actor is the API's client by default.
+    """
+    transaction.execute(
+        _NOTE,
+        {
+            "at": at,
+            "event": event,
+            "channel": origin.channel,
+            "account_id": account_id,
+            "call_id": origin.call_id,
+            "person_id": person_id,
+            "subject_id": subject_id,
+            "actor": actor or origin.client,
+            "before_sealed": before_sealed,
+        },
     )

@@ -4,10 +4,7 @@ The whole file is checked before anything is written, and every bad line is repo
 holds never leaves this module: a finding names a line, a column and a rule.
 """
 
-import csv
 import re
-import unicodedata
-from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,14 +25,16 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
-from stdnum.fr import nir as stdnum_nir
 
-from shared.errors import SettingsError, StoreError
+from shared import before, csv_file, nir
+from shared.csv_file import Finding, ImportRefusedError, Line, Progress
 from shared.identifiers import CAISSE, NUMBER, OVERSEAS, e164
 from shared.models import Account, Person, Role, Situation
+from shared.nir import BadNirError
+from shared.origin import Origin
 from shared.people import (
     Address,
     PersonData,
@@ -44,16 +43,11 @@ from shared.people import (
     open_person,
     seal_person,
 )
-from shared.rules import PARIS
+from shared.rules import PARIS, Channel
 from shared.store import Store
 
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps in all); a line is one step when it is checked, one when it is stored."""
-
 BATCH = 500  # lines looked up in one statement, well below what a statement can bind
-MAX_LINE_BYTES = 16_384
 
-NIR = re.compile(r"[123478][0-9]{4}(?:[0-9]{2}|2A|2B)[0-9]{6}(?:[0-9]{2})?")
 PHONE = re.compile(r"[0-9+() .-]+")
 MOBILE_TYPES = (PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE)
 
@@ -66,27 +60,6 @@ NEEDS = {
     "ville": ("adresse1",),
     "adresse_depuis": ("adresse1",),
 }
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Why a line is refused, in French; it never quotes what the line holds."""
-
-    line: int
-    column: str | None
-    reason: str
-
-    def __str__(self) -> str:
-        column = f", colonne {self.column}" if self.column else ""
-        return f"ligne {self.line}{column} : {self.reason}"
-
-
-class ImportRefusedError(StoreError):
-    """The file has faults, all of them in `findings`: nothing was stored."""
-
-    def __init__(self, *findings: Finding) -> None:
-        super().__init__(f"fichier refusé, {len(findings)} anomalie(s) ; {findings[0]}")
-        self.findings = list(findings)
 
 
 @dataclass(frozen=True)
@@ -105,7 +78,7 @@ def import_claimants(store: Store, file: Path, progress: Progress | None = None)
     """
     report = progress or _no_progress
     today = store.clock().astimezone(PARIS).date()
-    columns, lines = _read(file)
+    columns, lines = csv_file.read(file, COLUMNS)
     steps = 2 * len(lines)
     claimants = _check(columns, lines, today, lambda done: report(done, steps))
     with store.database.write() as transaction:
@@ -144,13 +117,10 @@ def _matching(pattern: str, reason: str) -> BeforeValidator:
 
 
 def _nir(cell: str) -> str:
-    """Give the 13 characters before the key; the key is checked when it is there."""
-    number = stdnum_nir.compact(cell)
-    if NIR.fullmatch(number) is None:
-        raise _refusal("13 ou 15 caractères attendus, commençant par 1, 2, 3, 4, 7 ou 8")
-    if len(number) == 15 and not stdnum_nir.is_valid(number):
-        raise _refusal("clé de contrôle fausse")
-    return str(number[:13])
+    try:
+        return nir.parse(cell)
+    except BadNirError as error:
+        raise _refusal(str(error)) from None
 
 
 def _past_date(cell: str, info: ValidationInfo[dict[str, date]]) -> date:
@@ -289,46 +259,11 @@ class _Claimant:
         return self.caisse, self.number
 
 
-_Line = tuple[int, bytes]
 _Accounts = dict[tuple[str, str], Account]
 
 
-def _read(file: Path) -> tuple[list[str], list[_Line]]:
-    """Give the columns in the file's order, and the lines that are not blank with their numbers.
-
-    A line of the file is a line of the table: a cell cannot hold a line break, so that a quote
-    left open spoils one line and not the rest of the file.
-    """
-    try:
-        content = file.read_bytes().removeprefix(BOM_UTF8)
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
-    if not content.strip():
-        raise _line_refused(1, "fichier vide")
-    header, *lines = (
-        (number, line)
-        for number, line in enumerate(content.split(b"\n"), start=1)
-        if number == 1 or line.strip(b" ;\r")
-    )
-    return _header(*header), lines
-
-
-def _header(number: int, line: bytes) -> list[str]:
-    """Give the columns' names; one that is not ours is not quoted, it could be a person's data."""
-    cells = _cells(number, line)
-    absent = ", ".join(name for name in COLUMNS if name not in cells)
-    faults = [
-        *(f"colonne {at} inconnue" for at, cell in enumerate(cells, 1) if cell not in COLUMNS),
-        *(f"colonne {name} en double" for name in COLUMNS if cells.count(name) > 1),
-        *([f"il manque {absent}"] if absent else []),
-    ]
-    if faults:
-        raise ImportRefusedError(*(Finding(number, None, f"en-tête : {why}") for why in faults))
-    return cells
-
-
 def _check(
-    columns: list[str], lines: list[_Line], today: date, report: Callable[[int], None]
+    columns: list[str], lines: list[Line], today: date, report: Callable[[int], None]
 ) -> list[_Claimant]:
     """Check each line alone and against the others; ImportRefusedError with all that is wrong."""
     claimants: list[_Claimant] = []
@@ -350,40 +285,18 @@ def _check(
 
 
 def _claimant(number: int, line: bytes, columns: list[str], today: date) -> _Claimant:
-    cells = _cells(number, line)
-    if len(cells) != len(columns):
-        raise _line_refused(number, f"{len(cells)} colonnes au lieu de {len(columns)}")
-    filled = {column: cell for column, cell in zip(columns, cells, strict=True) if cell}
+    filled = csv_file.filled(number, line, columns)
     findings = [Finding(number, column, reason) for column, reason in _incomplete(filled)]
     try:
         row = Row.model_validate(filled, context={"today": today})
     except ValidationError as error:
         findings += [
-            Finding(number, str(details["loc"][0]), _reason(details))
+            Finding(number, str(details["loc"][0]), csv_file.reason_of(details))
             for details in error.errors(include_input=False, include_url=False)
         ]
     if findings:
         raise ImportRefusedError(*findings)
     return _Claimant(number, row.caisse, row.numero, row.role, row.situation, row.person())
-
-
-def _cells(number: int, line: bytes) -> list[str]:
-    if len(line) > MAX_LINE_BYTES:
-        raise _line_refused(number, f"plus de {MAX_LINE_BYTES} octets")
-    try:
-        cells = next(csv.reader([line.decode()], delimiter=";", strict=True))
-    except UnicodeDecodeError:
-        raise _line_refused(number, "n'est pas en UTF-8") from None
-    except csv.Error:
-        reason = "guillemet mal placé ou saut de ligne dans une cellule"
-        raise _line_refused(number, reason) from None
-    return [_tidy(cell) for cell in cells]
-
-
-def _tidy(cell: str) -> str:
-    """Give the cell in composed characters, with plain spaces and none around it."""
-    spaced = cell.replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
-    return unicodedata.normalize("NFC", spaced).strip(" ")
 
 
 def _incomplete(filled: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -395,20 +308,6 @@ def _incomplete(filled: dict[str, str]) -> Iterator[tuple[str, str]]:
             for other in needed:
                 if other not in filled:
                     yield other, f"obligatoire avec {column}"
-
-
-def _reason(details: ErrorDetails) -> str:
-    match details["type"]:
-        case "missing":
-            return "valeur obligatoire"
-        case "string_too_long":
-            return f"plus de {details['ctx']['max_length']} caractères"
-        case _:
-            return details["msg"]
-
-
-def _line_refused(number: int, reason: str) -> ImportRefusedError:
-    return ImportRefusedError(Finding(number, None, reason))
 
 
 @dataclass
@@ -524,9 +423,9 @@ class _Upsert:
     def _update(
         self, claimant: _Claimant, account: Account, known: Person, people: list[Person]
     ) -> None:
-        before = open_person(self._store.keys, known)
-        after = _merged(before, claimant.data, self._today, self._trusted_from)
-        if after == before and account.situation == claimant.situation:
+        data = open_person(self._store.keys, known)
+        after = _merged(data, claimant.data, self._today, self._trusted_from)
+        if after == data and account.situation == claimant.situation:
             self.unchanged += 1
             return
         columns = seal_person(self._store.keys, known.id, after)
@@ -534,6 +433,9 @@ class _Upsert:
         if _find(others, claimant.role, columns) is not None:
             self._refuse(claimant, None, "NIR et état civil de deux personnes enregistrées")
             return
+        now, origin = self._store.clock(), Origin(Channel.ADMIN)
+        change = before.Change("contacts-changed", now, origin, known)
+        before.note(self._store, self._transaction, change)
         for column, value in columns.items():
             setattr(known, column, value)
         account.situation = claimant.situation
@@ -563,9 +465,18 @@ def _merged(known: PersonData, given: PersonData, today: date, trusted_from: dat
         mobile_since=given.mobile_since
         or (known.mobile_since if given.mobile == known.mobile else today),
         mobile_before=_mobile_before(known, given, trusted_from),
+        email_since=known.email_since if given.email == known.email else today,
         address_since=given.address_since
         or (known.address_since if given.address == known.address else today),
+        address_before=_address_before(known, given, trusted_from),
     )
+
+
+def _address_before(known: PersonData, given: PersonData, trusted_from: date) -> Address | None:
+    """Give the last address that was trusted: not one that itself came lately (D04)."""
+    came_lately = known.address_since is not None and known.address_since > trusted_from
+    kept = given.address == known.address or came_lately
+    return known.address_before if kept else known.address
 
 
 def _mobile_before(known: PersonData, given: PersonData, trusted_from: date) -> str | None:

@@ -5,24 +5,31 @@ statements and one Argon2 computation (D07). The order of its three steps is the
 reserve the attempt and commit, compare, settle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import ColumnElement, Select, or_, select, update
-from sqlalchemy.orm import Session as Transaction
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select, update
 
-from shared import audit, sessions, throttles
-from shared.errors import SealError
+from shared import audit, feed, incident, sessions, throttles
+from shared.errors import ClosedError, SealError
 from shared.hashing import HashRefusedError
-from shared.models import Account, Credential, CredentialState, Person
+from shared.models import (
+    Account,
+    Credential,
+    CredentialOrigin,
+    CredentialState,
+    EndedBy,
+    Person,
+)
 from shared.origin import Origin
-from shared.rules import CredentialKind
+from shared.rules import Channel, CredentialKind, Identifier
 from shared.secret import Secret
-from shared.sessions import Session
+from shared.sessions import Proof, Scope, Session
 from shared.store import Store
 from shared.throttles import Allowed, Attempt
 
@@ -33,10 +40,17 @@ log = structlog.get_logger(__name__)
 
 
 class Refusal(StrEnum):
-    """Why a login opened nothing; a caller hears no difference but for EXPIRED (D07)."""
+    """Why a login opened nothing; nobody can tell more from it (D07)."""
 
     REFUSED = "refused"
-    EXPIRED = "expired"  # the right password, too old: may be told so, and is no failure
+    CLOSED = "closed"  # by an incident (D15), told to everybody alike; no failure
+
+
+@dataclass(frozen=True)
+class Expired:
+    """The secret was right, and is too old: its owner may be told so; no failure (D07)."""
+
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -53,30 +67,103 @@ class Login:
         return CredentialKind.CODE if len(self.secret) == 4 else CredentialKind.PASSWORD
 
 
+class Candidate(NamedTuple):
+    """A credential that a secret may be compared with, in the order of `_CANDIDATE`'s columns."""
+
+    id: UUID
+    owner_id: UUID  # the dossier, or the person's account on the web
+    kind: str
+    state: str
+    version: int
+    hash_sealed: bytes
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on file under a number; nothing is under one that does not exist."""
+
+    account_id: UUID
+    known_caller: bool  # the caller id is a telephone number of the dossier
+    candidates: Sequence[Candidate]
+
+
 @dataclass(frozen=True)
 class _Reserved:
     """What the first step leaves for the second: the attempt, and what to compare, if anything."""
 
     attempt: Attempt
-    candidates: Sequence[Credential]
+    candidates: Sequence[Candidate]
 
 
 @dataclass(frozen=True)
-class _Match:
+class Match:
     """The credential whose secret was given, and its hash as it was compared."""
 
-    credential: Credential
+    credential: Candidate
     hashed: str
     alone: bool  # no other credential shares its salt
 
 
-def verify(store: Store, login: Login, origin: Origin) -> Session | Refusal:
+class Proven(NamedTuple):
+    """What a right secret is the secret of, in the order of `_COMPARED`'s columns."""
+
+    account_id: UUID
+    caisse: str
+    kind: str
+    state: str
+    provisional: bool
+    expires_at: datetime | None
+    first_used_at: datetime | None
+
+
+T = TypeVar("T")
+
+Grant = Callable[[Connection, Proven], T]
+"""Gives what a right secret opens, in the transaction that settles its attempt."""
+
+
+def verify(store: Store, login: Login, origin: Origin) -> Session | Expired | Refusal:
     """Open a session if the secret is right and the attempt allowed (D05, D07, D10)."""
-    reserved = _reserve(store, login, origin)
-    match = _compare(store, reserved.candidates, login.secret)
+
+    def opened(transaction: Connection, proven: Proven) -> Session:
+        kind = CredentialKind(proven.kind)
+        to_be_changed = proven.provisional or kind is CredentialKind.CODE
+        change_only = to_be_changed and origin.channel is not Channel.VOICE  # R05, R09
+        proof = Proof(kind, proven.provisional, proven.expires_at)
+        scope = Scope(proven.account_id, proven.caisse, change_only=change_only, proof=proof)
+        return sessions.open_session(store, transaction, scope, origin)
+
+    way_in = store.rules.may_log_in(login.kind, Identifier.NUMBER, origin.channel, store.clock())
+    caisse = login.caisse
+    return prove(store, login, origin, opened, open_now=way_in, named_caisse=caisse)
+
+
+def prove(  # noqa: PLR0913 - what is asked, by whom, and two answers known to the caller only
+    store: Store,
+    login: Login,
+    origin: Origin,
+    grant: Grant[T],
+    *,
+    open_now: bool,
+    named_caisse: str | None = None,
+) -> T | Expired | Refusal:
+    """Give what `grant` gives if the secret is right and the attempt allowed (D05, D07).
+
+    `open_now` is the transition table's answer (D10). A caisse closed by an incident is told to
+    everybody who named it, else to whoever has the secret: it would be news to others (D04, D15).
+    """
+    try:
+        reserved = _reserve(store, login, origin, open_now=open_now, named_caisse=named_caisse)
+    except ClosedError:
+        return Refusal.CLOSED
+    match = compare(store, reserved.candidates, login.secret)
     if match is None:
-        return _settle_refused(store, reserved.attempt)
-    return _settle_matched(store, reserved.attempt, match, _rehash(store, match, login.secret))
+        return settle_refused(store, reserved.attempt)
+    rehashed = rehash(store, match, login.secret)
+    try:
+        return _settle_matched(store, reserved.attempt, match, rehashed, grant)
+    except ClosedError:
+        return settle_closed(store, reserved.attempt, match.credential)
 
 
 def set_secret(
@@ -89,27 +176,31 @@ def set_secret(
     hashed = store.hasher.hash(secret)
     now = store.clock()
     with store.database.write() as transaction:
-        account = lock_account(transaction, caisse, number)
-        if account is None:
+        connection = transaction.connection()
+        account_id = lock_account(connection, caisse, number)
+        if account_id is None:
             return False
-        _end_others(transaction, account.id, Login(caisse, number, secret).kind, NOBODY, now)
+        kind = Login(caisse, number, secret).kind
+        _end_others(connection, account_id, [kind], NOBODY, now)
         credential = Credential(
             id=uuid4(),
-            account_id=account.id,
-            kind=Login(caisse, number, secret).kind,
+            account_id=account_id,
+            kind=kind,
             state=CredentialState.ACTIVE,
+            origin=CredentialOrigin.GIVEN,
             created_at=now,
             expires_at=expires_at,
         )
         credential.hash_sealed = seal_hash(store, credential, hashed)
         transaction.add(credential)
         throttles.end_row(transaction, throttle_key(store, caisse, number))
+        feed.tell(store, transaction, account_id)
         return True
 
 
-def lock_account(transaction: Transaction, caisse: str, number: str) -> Account | None:
+def lock_account(transaction: Connection, caisse: str, number: str) -> UUID | None:
     """Find an account and hold off whoever else changes its credentials."""
-    return transaction.scalar(_account(caisse, number).with_for_update(key_share=True))
+    return transaction.scalar(_LOCKED_ACCOUNT, {"caisse": caisse, "number": number})
 
 
 def throttle_key(store: Store, caisse: str, number: str) -> bytes:
@@ -117,61 +208,170 @@ def throttle_key(store: Store, caisse: str, number: str) -> bytes:
     return store.keys.index("account", f"{caisse}/{number}")
 
 
-def usable(account_id: UUID, kind: CredentialKind) -> Select[Credential]:
-    """Select what opens an account: the active credential and those still pending (D03)."""
-    return (
-        select(Credential)
-        .where(Credential.account_id == account_id, Credential.kind == kind, _USABLE)
-        .order_by(Credential.created_at, Credential.id)
+def find(
+    transaction: Connection, caisse: str, number: str, kind: CredentialKind, phone: bytes
+) -> Found:
+    """Look up an account, and whether the telephone of that index is one of the dossier's.
+
+    One statement, whatever there is (D07).
+    """
+    values = {"caisse": caisse, "number": number, "kind": kind, "phone": phone}
+    rows = transaction.execute(_FOUND, values).all()
+    return Found(
+        account_id=rows[0].account if rows else NOBODY,
+        known_caller=bool(rows and rows[0].known_caller),
+        candidates=[Candidate._make(row[2:]) for row in rows if row.id is not None],
     )
 
 
-def open_hashes(store: Store, credentials: Sequence[Credential]) -> dict[str, Credential]:
+def usable(transaction: Connection, owner_id: UUID, kind: CredentialKind) -> list[Candidate]:
+    """Give what opens an account: the active credential and those still pending (D03)."""
+    rows = transaction.execute(_USABLE_OF, {"owner": owner_id, "kind": kind})
+    return [Candidate(*row) for row in rows]
+
+
+def phone_index(store: Store, caller_id: str | None) -> bytes:
+    """Give the index under which a caller id would be on file; a withheld one never is."""
+    return store.keys.index("phone", caller_id or WITHHELD)
+
+
+def open_hashes(store: Store, candidates: Sequence[Candidate]) -> dict[str, Candidate]:
     """Give credentials by their PHC string; one whose seal is broken is logged and left out."""
     opened = {}
-    for credential in credentials:
+    for candidate in candidates:
         try:
-            phc = store.keys.open(credential.hash_sealed, *_binding(credential)).decode()
+            phc = store.keys.open(candidate.hash_sealed, *_binding(candidate)).decode()
         except SealError as error:
-            log.error("stored_credential_refused", credential=str(credential.id), why=str(error))
+            log.error("stored_credential_refused", credential=str(candidate.id), why=str(error))
         else:
-            opened[phc] = credential
+            opened[phc] = candidate
     return opened
 
 
-def seal_hash(store: Store, credential: Credential, hashed: str) -> bytes:
+def seal_hash(store: Store, credential: Credential | Candidate, hashed: str) -> bytes:
     """Seal a PHC string for this account, credential and kind only (D13)."""
     return store.keys.seal(hashed.encode(), *_binding(credential))
 
 
-_USABLE: ColumnElement[bool] = Credential.state.in_(
-    [CredentialState.ACTIVE, CredentialState.PENDING]
+# The statements of a login, built once: to build one takes longer than to run it.
+
+_USABLE = or_(
+    Credential.state == CredentialState.ACTIVE, Credential.state == CredentialState.PENDING
+)
+_CANDIDATE = (
+    Credential.id,
+    func.coalesce(Credential.account_id, Credential.web_account_id),
+    Credential.kind,
+    Credential.state,
+    Credential.version,
+    Credential.hash_sealed,
+)
+_OLDEST_FIRST = (Credential.created_at, Credential.id)
+_OF_NUMBER = and_(
+    Account.caisse == bindparam("caisse"),
+    Account.number == bindparam("number"),
+    Account.closed_at.is_(None),  # R08: a closed dossier is as good as unknown
+)
+_ON_FILE = exists().where(
+    Person.account_id == Account.id,
+    or_(Person.mobile_index == bindparam("phone"), Person.landline_index == bindparam("phone")),
+)
+_FOUND = (
+    select(Account.id.label("account"), _ON_FILE.label("known_caller"), *_CANDIDATE)
+    .outerjoin(
+        Credential,
+        and_(Credential.account_id == Account.id, Credential.kind == bindparam("kind"), _USABLE),
+    )
+    .where(_OF_NUMBER)
+    .order_by(*_OLDEST_FIRST)
+)
+_USABLE_OF = (
+    select(*_CANDIDATE)
+    .where(
+        or_(
+            Credential.account_id == bindparam("owner"),
+            Credential.web_account_id == bindparam("owner"),
+        ),
+        Credential.kind == bindparam("kind"),
+        _USABLE,
+    )
+    .order_by(*_OLDEST_FIRST)
+)
+_LOCKED_ACCOUNT = select(Account.id).where(_OF_NUMBER).with_for_update(key_share=True)
+# Both rows are locked, so that what was waited for is seen in both.
+_COMPARED = (
+    select(
+        Account.id,
+        Account.caisse,
+        Credential.kind,
+        Credential.state,
+        Credential.provisional,
+        Credential.expires_at,
+        Credential.first_used_at,
+    )
+    .join(Account, Account.id == Credential.account_id)
+    .where(Credential.id == bindparam("credential"))
+    .with_for_update(of=[Account, Credential], key_share=True)
+)
+_LOCKED = (
+    select(Credential.id)
+    .where(Credential.id == bindparam("credential"))
+    .with_for_update(key_share=True)
+)
+_END_OTHERS = (
+    update(Credential)
+    .where(
+        Credential.account_id == bindparam("account"),
+        Credential.kind.in_(bindparam("kinds", expanding=True)),
+        Credential.id != bindparam("kept"),
+        _USABLE,
+    )
+    .values(state=CredentialState.ENDED, ended_at=bindparam("now"), ended_by=EndedBy.REPLACED)
+)
+_USED = (
+    update(Credential)
+    .where(Credential.id == bindparam("credential"))
+    .values(state=CredentialState.ACTIVE, first_used_at=bindparam("now"))
+)
+_REHASH = (
+    update(Credential)
+    .where(Credential.id == bindparam("credential"), Credential.version == bindparam("compared"))
+    .values(hash_sealed=bindparam("rehashed"), version=Credential.version + 1)
 )
 
 
-def _reserve(store: Store, login: Login, origin: Origin) -> _Reserved:
-    """Count the attempt, in a transaction of its own, and fetch what it may be compared with."""
+def _reserve(
+    store: Store, login: Login, origin: Origin, *, open_now: bool, named_caisse: str | None
+) -> _Reserved:
+    """Count the attempt, in a transaction of its own, and fetch what it may be compared with.
+
+    ClosedError before anything is counted, if an incident closes the channel or that caisse.
+    """
     now = store.clock()
-    open_now = store.rules.may_log_in(login.kind, origin.channel, now)
-    with store.database.write() as transaction:
-        account = transaction.scalar(_account(login.caisse, login.number))
-        account_id = account.id if account else NOBODY
+    phone = phone_index(store, origin.caller_id)
+    with store.database.begin() as transaction:
+        incident.check_open(transaction, origin.channel, named_caisse)
+        found = find(transaction, login.caisse, login.number, login.kind, phone)
         attempt = Attempt(
             id=uuid4(),
             account_key=throttle_key(store, login.caisse, login.number),
             caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
-            known_caller=on_file(store, transaction, account_id, origin.caller_id),
+            known_caller=found.known_caller,
             origin=origin,
             at=now,
+            by_code=login.kind is CredentialKind.CODE,
         )
-        found = transaction.scalars(usable(account_id, login.kind)).all()
-        issued = [one for one in found if one.state == CredentialState.PENDING]
+        issued = [one for one in found.candidates if one.state == CredentialState.PENDING]
         allowed = throttles.reserve(store, transaction, attempt, newly_issued=bool(issued))
-    candidates = {Allowed.NOTHING: [], Allowed.NEWLY_ISSUED: issued, Allowed.EVERYTHING: found}
+    candidates = {
+        Allowed.NOTHING: [],
+        Allowed.NEWLY_ISSUED: issued,
+        Allowed.EVERYTHING: found.candidates,
+    }
     return _Reserved(attempt, candidates[allowed] if open_now else [])
 
 
-def _compare(store: Store, candidates: Sequence[Credential], secret: Secret) -> _Match | None:
+def compare(store: Store, candidates: Sequence[Candidate], secret: Secret) -> Match | None:
     """Spend one Argon2 computation; give the credential that has the secret, if any."""
     hashes = open_hashes(store, candidates)
     try:
@@ -179,14 +379,14 @@ def _compare(store: Store, candidates: Sequence[Credential], secret: Secret) -> 
             matched = store.hasher.match([*hashes], secret)
             if matched is None:
                 return None
-            return _Match(hashes[matched], matched, alone=len(hashes) == 1)
+            return Match(hashes[matched], matched, alone=len(hashes) == 1)
     except HashRefusedError as error:
         log.error("stored_credential_refused", credential=str(candidates[0].id), why=str(error))
     store.hasher.pretend(secret)
     return None
 
 
-def _rehash(store: Store, match: _Match, secret: Secret) -> bytes | None:
+def rehash(store: Store, match: Match, secret: Secret) -> bytes | None:
     """Give a hash at today's costs, if the stored one was made at others.
 
     Not while others share its salt: one computation could no longer test them all.
@@ -196,81 +396,96 @@ def _rehash(store: Store, match: _Match, secret: Secret) -> bytes | None:
     return seal_hash(store, match.credential, store.hasher.hash(secret))
 
 
-def _settle_refused(store: Store, attempt: Attempt) -> Refusal:
-    with store.database.write() as transaction:
+def settle_refused(store: Store, attempt: Attempt) -> Refusal:
+    """Leave the reservation as a failure (D05)."""
+    with store.database.begin() as transaction:
         audit.note(transaction, "login-refused", store.clock(), attempt.origin, None)
     return Refusal.REFUSED
 
 
-def _settle_matched(
-    store: Store, attempt: Attempt, match: _Match, rehashed: bytes | None
-) -> Session | Refusal:
-    """Open the session, unless the credential was ended or replaced while it was compared.
+def settle_closed(store: Store, attempt: Attempt, compared: Candidate) -> Refusal:
+    """Give the reservation back: the secret was right, and an incident closed the door (D15).
 
-    The first use of a pending credential ends the others at once, on every channel (D03).
+    What a success locks first is locked here too: both then touch the same counts.
     """
-    now, compared = store.clock(), match.credential
-    with store.database.write() as transaction:
-        account = transaction.get_one(
-            Account, compared.account_id, with_for_update={"key_share": True}
-        )
-        stored = transaction.get_one(Credential, compared.id, with_for_update=True)
+    with store.database.begin() as transaction:
+        transaction.execute(_COMPARED, {"credential": compared.id})  # a dossier's
+        transaction.execute(_LOCKED, {"credential": compared.id})  # a person's
+        throttles.give_back(transaction, attempt)
+    return Refusal.CLOSED
+
+
+def _settle_matched(
+    store: Store, attempt: Attempt, match: Match, rehashed: bytes | None, grant: Grant[T]
+) -> T | Expired | Refusal:
+    """Grant what the secret opens, unless the credential ended while it was compared.
+
+    The first use of a pending credential ends the others at once, on every channel (D03). The
+    throttles come last: every login of the channel meets there.
+    """
+    now, origin, account_id = store.clock(), attempt.origin, match.credential.owner_id
+    with store.database.begin() as transaction:
+        row = transaction.execute(_COMPARED, {"credential": match.credential.id}).one()
+        stored = Proven(*row)
         if stored.state == CredentialState.ENDED:
-            audit.note(transaction, "login-refused", now, attempt.origin, None)
+            audit.note(transaction, "login-refused", now, origin, None)
             return Refusal.REFUSED
         if stored.expires_at is not None and stored.expires_at <= now:
+            audit.note(transaction, "login-expired", now, origin, account_id)
             throttles.give_back(transaction, attempt)
-            audit.note(transaction, "login-expired", now, attempt.origin, account.id)
-            return Refusal.EXPIRED
+            return Expired(stored.expires_at)
         if stored.state == CredentialState.PENDING:
-            _end_others(transaction, account.id, stored.kind, stored.id, now)
-            stored.state = CredentialState.ACTIVE
-            audit.note(transaction, "credential-first-used", now, attempt.origin, account.id)
-        sharing = transaction.scalars(usable(account.id, CredentialKind(stored.kind))).all()
-        if rehashed and stored.version == compared.version and len(sharing) == 1:
-            stored.hash_sealed = rehashed
-            stored.version += 1
+            audit.note(transaction, "credential-first-used", now, origin, account_id)
+        if stored.first_used_at is None:
+            _use_first(store, transaction, match.credential, stored, now)
+        if rehashed is not None:
+            renew(transaction, match.credential, rehashed)
+        audit.note(transaction, "login", now, origin, account_id)
+        granted = grant(transaction, stored)
         throttles.clear(transaction, attempt)
-        audit.note(transaction, "login", now, attempt.origin, account.id)
-        return sessions.open_session(store, transaction, account, attempt.origin, now)
+        return granted
+
+
+def renew(transaction: Connection, compared: Candidate, rehashed: bytes) -> None:
+    """Keep a hash at today's costs, unless the stored one changed or now shares its salt."""
+    if len(usable(transaction, compared.owner_id, CredentialKind(compared.kind))) == 1:
+        values = {"credential": compared.id, "compared": compared.version, "rehashed": rehashed}
+        transaction.execute(_REHASH, values)
+
+
+def _use_first(
+    store: Store, transaction: Connection, credential: Candidate, stored: Proven, now: datetime
+) -> None:
+    """Make a pending credential the active one (D03); a password's first use ends the code (D09).
+
+    That of one which was active ends no other on its way: nobody is locked out by a login.
+    """
+    ended = {stored.kind} if stored.state == CredentialState.PENDING else set()
+    if stored.kind == CredentialKind.PASSWORD:
+        ended.add(CredentialKind.CODE)
+    _end_others(transaction, stored.account_id, ended, credential.id, now)
+    transaction.execute(_USED, {"credential": credential.id, "now": now})
+    feed.tell(store, transaction, stored.account_id)
 
 
 def _end_others(
-    transaction: Transaction, account_id: UUID, kind: str, kept: UUID, now: datetime
+    transaction: Connection,
+    account_id: UUID,
+    kinds: Collection[str],
+    kept: UUID,
+    now: datetime,
 ) -> None:
-    """End every usable credential of this kind but one."""
-    transaction.execute(
-        update(Credential)
-        .where(
-            Credential.account_id == account_id,
-            Credential.kind == kind,
-            Credential.id != kept,
-            _USABLE,
-        )
-        .values(state=CredentialState.ENDED, ended_at=now)
-    )
+    """End every usable credential of these kinds but one."""
+    values = {"account": account_id, "kinds": kinds, "kept": kept, "now": now}
+    transaction.execute(_END_OTHERS, values)
 
 
-def on_file(
-    store: Store, transaction: Transaction, account_id: UUID, caller_id: str | None
-) -> bool:
-    """Say whether the caller id is a telephone number of the dossier."""
-    index = store.keys.index("phone", caller_id or WITHHELD)
-    person = transaction.scalar(
-        select(Person.id)
-        .where(
-            Person.account_id == account_id,
-            or_(Person.mobile_index == index, Person.landline_index == index),
-        )
-        .limit(1)
-    )
-    return person is not None
-
-
-def _account(caisse: str, number: str) -> Select[Account]:
-    return select(Account).where(Account.caisse == caisse, Account.number == number)
-
-
-def _binding(credential: Credential) -> tuple[str, ...]:
+def _binding(credential: Credential | Candidate) -> tuple[str, ...]:
     """A sealed hash opens for this account, credential and kind only (D13)."""
-    return ("credential", str(credential.account_id), str(credential.id), credential.kind)
+    return ("credential", str(_owner_of(credential)), str(credential.id), credential.kind)
+
+
+def _owner_of(credential: Credential | Candidate) -> UUID | None:
+    if isinstance(credential, Candidate):
+        return credential.owner_id
+    return credential.account_id or credential.web_account_id

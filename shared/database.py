@@ -7,14 +7,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from select import POLLIN, poll
+from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine, event, make_url, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import (
+    Connection,
+    Table,
+    create_engine,
+    event,
+    insert,
+    literal,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm import Session as Transaction
 
 from shared.errors import StoreDownError, StoreError
@@ -22,6 +34,9 @@ from shared.errors import StoreDownError, StoreError
 WAIT_SECONDS = 5  # for a lock, a connection or a statement; then the caller hears an apology
 POOL_SIZE = 32
 MIGRATING = b"migrate!"  # key of the lock that one process holds while it migrates
+
+# The rows of `unnest` come in the order of the list.
+_LOCK = text("SELECT pg_advisory_xact_lock(n) FROM unnest(CAST(:numbers AS bigint[])) AS n")
 
 POSTGRESQL_OPTIONS = f"-c statement_timeout={WAIT_SECONDS}s -c lock_timeout={WAIT_SECONDS}s"
 
@@ -37,33 +52,42 @@ class Database:
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
-            pool_pre_ping=not self.sqlite,
             connect_args={"timeout": WAIT_SECONDS}
             if self.sqlite
             else {"connect_timeout": WAIT_SECONDS, "options": POSTGRESQL_OPTIONS},
         )
         if self.sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
-        self._writing = self.engine.execution_options(svi_writing=True)
+        else:
+            event.listen(self.engine, "checkout", _refuse_dropped)
         self._writer = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction that only reads; StoreDownError if the database is away."""
-        with _named_errors(), Transaction(self.engine, expire_on_commit=False) as transaction:
-            yield transaction
+        with _named_errors(), self.engine.connect() as connection:
+            if self.sqlite:
+                connection.exec_driver_sql("BEGIN")
+            with Transaction(connection, expire_on_commit=False) as transaction:
+                yield transaction
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Open a transaction that commits at the end of the block, or changes nothing."""
-        with (
-            self._turn(),
-            _named_errors(),
-            Transaction(self._writing, expire_on_commit=False) as transaction,
-            transaction.begin(),
-        ):
+        with self.begin() as connection, unit_of_work(connection) as transaction:
             yield transaction
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction as `write` does, but for bare statements.
+
+        A unit of work takes more CPU than the statements of a login.
+        """
+        with self._turn(), _named_errors(), self.engine.begin() as connection:
+            if self.sqlite:
+                # Takes the lock at once: upgrading a read lock later could fail half-way.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -85,15 +109,14 @@ class Database:
         since a write transaction there is alone from its first statement.
         """
         if not self.sqlite:
-            for key in keys:
-                number = int.from_bytes(key[:8], "big", signed=True)
-                transaction.execute(select(text("pg_advisory_xact_lock(:k)")), {"k": number})
+            numbers = [int.from_bytes(key[:8], "big", signed=True) for key in keys]
+            transaction.execute(_LOCK, {"numbers": numbers})
 
     def migrate(self) -> None:
         """Bring the schema up to date; several processes may do so at once."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-        with _named_errors(), self._writing.begin() as connection:
+        with self.begin() as connection:
             if not self.sqlite:  # an index of millions of rows takes its time
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
             self.lock(connection, MIGRATING)
@@ -106,6 +129,23 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+@contextmanager
+def unit_of_work(connection: Connection) -> Iterator[Transaction]:
+    """Use objects within a transaction of bare statements, which goes on after the block."""
+    with Transaction(connection, expire_on_commit=False) as transaction, transaction.begin():
+        yield transaction
+
+
+def insert_if(transaction: Transaction, row: DeclarativeBase, *, wanted: bool) -> None:
+    """Insert a row if it is wanted; if not, the same statement inserts none (D04)."""
+    table = cast(Table, row.__table__)
+    columns = list(table.columns)
+    values: list[Any] = [
+        literal(getattr(row, column.key), column.type).label(column.key) for column in columns
+    ]
+    transaction.execute(insert(table).from_select(columns, select(*values).where(literal(wanted))))
 
 
 @contextmanager
@@ -124,7 +164,7 @@ def _named_errors() -> Iterator[None]:
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # BEGIN is ours, below
+    connection.isolation_level = None  # BEGIN is ours
     for pragma in (
         "journal_mode = WAL",
         "synchronous = FULL",
@@ -134,7 +174,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # A write transaction takes the lock at once: upgrading a read lock later could fail half-way.
-    writing = connection.get_execution_options().get("svi_writing", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+def _refuse_dropped(connection: Any, _record: object, _proxy: object) -> None:
+    """Have a connection replaced that its server has closed: then there is something to read.
+
+    A ping would say the same, for a round trip in every transaction.
+    """
+    look = poll()
+    look.register(connection.fileno(), POLLIN)
+    if look.poll(0):
+        raise DisconnectionError

@@ -1,36 +1,132 @@
-"""What is in a dossier.
+"""What is in a dossier, and who manages it.
 
 Every function takes the session and nothing that names an account: there is no way to write the
-reading of somebody else's file (R39). Reads are audited like changes (D15).
+reading of somebody else's file (R39). What the session's person may do is asked at each access
+(R26 to R33). Reads are audited like changes (D15).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import UUID
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, sessions
-from shared.models import Payment
+from shared import audit, before, rights, sessions
+from shared.before import Change
+from shared.errors import NotAllowedError
+from shared.models import Account, Payment, Person, Role
+from shared.origin import Origin
+from shared.rights import Holder, Right, Standing
 from shared.sessions import Session
 from shared.store import Store
 
 
+@dataclass(frozen=True)
+class Disclosure:
+    """What an adviser sees before taking a call (D11)."""
+
+    caller: Standing | None  # None: nobody of the household is what the caller answered
+    conjoint: Standing | None  # tells the delegation, too; None: there is no conjoint
+    told: frozenset[Right]  # what the caller may be told (R33)
+
+
 def last_payment(store: Store, session: Session) -> Payment | None:
     """Give the newest payment (date, euro cents), or None if there is none yet (R32, R38)."""
-    with _reading(store, session, "read-last-payment") as (transaction, account_id):
-        return transaction.scalar(
+    with _allowed(store, session, Right.READ_PAYMENTS) as access:
+        access.note("read-last-payment")
+        return access.transaction.scalar(
             select(Payment)
-            .where(Payment.account_id == account_id)
+            .where(Payment.account_id == access.holder.account_id)
             .order_by(Payment.paid_on.desc())
             .limit(1)
         )
 
 
-@contextmanager
-def _reading(store: Store, session: Session, event: str) -> Iterator[tuple[Transaction, UUID]]:
-    with store.database.write() as transaction:
+def caisse(store: Store, session: Session) -> str:
+    """Give the code of the dossier's caisse, by which a person tells several apart (D11)."""
+    with store.database.read() as transaction:
         account_id = sessions.account_of(store, transaction, session)
-        audit.note(transaction, event, store.clock(), session.origin, account_id)
-        yield transaction, account_id
+        return transaction.get_one(Account, account_id).caisse
+
+
+def disclosure(store: Store, session: Session, caller: Role) -> Disclosure:
+    """Say what may be told to somebody who says that they are `caller` (R33, D11).
+
+    The answer counts in a session of the dossier only: one of a person is that person's.
+    """
+    with _open(store, session) as access:
+        access.note("read-disclosure")
+        holder = access.holder
+        conjoint = rights.conjoint_of(access.transaction, holder.account_id)
+    standing = holder.standing
+    if holder.person_id is None and caller is not Role.ALLOCATAIRE:
+        standing = conjoint if caller in (Role.CONJOINT, Role.CONJOINT_ALLOCATAIRE) else None
+    return Disclosure(standing, conjoint, rights.may_be_told(standing, holder.situation))
+
+
+def give_delegation(store: Store, session: Session) -> bool:
+    """Let the conjoint manage the dossier (R26, R27); False if that changes nothing."""
+    return _delegate(store, session, given=True)
+
+
+def withdraw_delegation(store: Store, session: Session) -> bool:
+    """End the conjoint's delegation at once (R26); False if that changes nothing."""
+    return _delegate(store, session, given=False)
+
+
+def _delegate(store: Store, session: Session, *, given: bool) -> bool:
+    with _allowed(store, session, Right.DELEGATE) as access:
+        other = Person.delegated_at.is_(None) if given else Person.delegated_at.is_not(None)
+        changed = access.transaction.scalars(
+            select(Person)
+            .where(
+                Person.account_id == access.holder.account_id, Person.role == Role.CONJOINT, other
+            )
+            .with_for_update()
+        ).all()
+        event = "delegation-given" if given else "delegation-withdrawn"
+        for conjoint in changed:
+            change = Change(event, access.at, access.origin, conjoint, by=access.holder.person_id)
+            before.note(store, access.transaction, change)
+            conjoint.delegated_at = access.at if given else None
+        return bool(changed)
+
+
+@dataclass(frozen=True)
+class _Access:
+    """A session's dossier, open in one transaction."""
+
+    transaction: Transaction
+    holder: Holder
+    origin: Origin
+    at: datetime
+
+    def note(self, event: str) -> None:
+        """Tell the audit of it (D15)."""
+        audit.note(
+            self.transaction,
+            event,
+            self.at,
+            self.origin,
+            self.holder.account_id,
+            person_id=self.holder.person_id,
+        )
+
+
+@contextmanager
+def _open(store: Store, session: Session) -> Iterator[_Access]:
+    with store.database.write() as transaction:
+        sessions.account_of(store, transaction, session)
+        holder = rights.holder_of(transaction, session)
+        yield _Access(transaction, holder, session.origin, store.clock())
+
+
+@contextmanager
+def _allowed(store: Store, session: Session, right: Right) -> Iterator[_Access]:
+    """Open the session's dossier for one thing; NotAllowedError if the table says no."""
+    with _open(store, session) as access:
+        if not access.holder.may(right):
+            raise NotAllowedError(f"not allowed: {right}")
+        yield access

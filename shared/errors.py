@@ -19,3 +19,11 @@ class SealError(StoreError):
 
 class SessionEndedError(StoreError):
     """The session is unknown, ended, expired, or older than an incident (D15)."""
+
+
+class NotAllowedError(StoreError):
+    """The session is open, but its person may not do this (R26 to R33)."""
+
+
+class ClosedError(StoreError):
+    """Nobody may log in there for now: an incident was raised (D15)."""

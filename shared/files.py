@@ -1,8 +1,11 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and what is secret is read only where it is kept so."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
+
+from shared.errors import SettingsError
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
@@ -18,3 +21,14 @@ def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def read_private(path: Path) -> str:
+    """Read a file that its owner alone may read; SettingsError if others may, or nobody can."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise SettingsError(f"{path}: others may read it; run: chmod 600 {path}")
+            return file.read()
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None

@@ -5,6 +5,7 @@ import re
 import phonenumbers
 
 NUMBER = re.compile(r"[0-9]{7}")  # numéro d'allocataire (D01)
+PROVISIONAL = re.compile(r"P[0-9]{8}")  # identifiant provisoire (R20)
 CAISSE = re.compile(r"(?!20$|64$)(?:0[1-9]|[1-8][0-9]|9[0-5]|2A|2B|97[1-46]|64[12])")  # D01
 
 # A national number of these beginnings may be of a region overseas: those are asked first (D08).

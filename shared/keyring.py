@@ -1,35 +1,45 @@
-"""The keys that live outside the database (D13): without them a stolen database is of no use."""
+"""The keys that live outside the database (D13): without them a stolen database is of no use.
+
+A process that runs learns of a new sealing key by itself: it reads the file again when that has
+changed, and when it meets a version that it does not know (docs/decisions/0005).
+"""
 
 import base64
 import hmac
 import json
-import os
 import secrets
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.errors import SealError, SettingsError
-from shared.files import write_whole
+from shared.files import read_private, write_whole
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
 VERSION_BYTES = 2
 
+log = structlog.get_logger(__name__)
 
-@dataclass(frozen=True)
+
+@dataclass
 class KeyRing:
-    """AEAD keys by version, and the HMAC keys of blind indexes and pseudonyms."""
+    """AEAD keys by version, and the HMAC keys of blind indexes and pseudonyms.
+
+    The indexing key is for ever; the others change by `refresh`, which replaces each of them whole.
+    """
 
     current: int
     sealing: Mapping[int, bytes] = field(repr=False)
     indexing: bytes = field(repr=False)
     pseudonyms: bytes = field(repr=False)
+    path: Path | None = field(default=None, repr=False, compare=False)
+    _stamp: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -45,50 +55,77 @@ class KeyRing:
             indexing=secrets.token_bytes(KEY_BYTES),
             pseudonyms=secrets.token_bytes(KEY_BYTES),
         )
-        text = json.dumps(
-            {
-                "current": ring.current,
-                "sealing": {str(v): _encode(key) for v, key in ring.sealing.items()},
-                "indexing": _encode(ring.indexing),
-                "pseudonyms": _encode(ring.pseudonyms),
-            },
-            indent=2,
-        )
-        write_whole(path, text + "\n", mode=0o600)
+        ring.save(path)
         return ring
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the keys; SettingsError if the file is missing, damaged or readable by others."""
+        stamp = _stamp_of(path)  # before it is read: what is written meanwhile is read again
         try:
-            if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
-                raise SettingsError(f"{path}: others may read it; run: chmod 600 {path}")
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(read_private(path))
             ring = cls(
                 current=int(data["current"]),
                 sealing={_version(v): _decode(key) for v, key in data["sealing"].items()},
                 indexing=_decode(data["indexing"]),
                 pseudonyms=_decode(data["pseudonyms"]),
+                path=path,
+                _stamp=stamp,
             )
-        except OSError as error:
-            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsError(f"{path}: not a key ring; restore it from its backup") from None
         if ring.current not in ring.sealing:
             raise SettingsError(f"{path}: current: there is no sealing key {ring.current}")
         return ring
 
+    def save(self, path: Path) -> None:
+        """Write the keys whole; from now on this ring follows that file."""
+        text = json.dumps(
+            {
+                "current": self.current,
+                "sealing": {str(v): _encode(key) for v, key in self.sealing.items()},
+                "indexing": _encode(self.indexing),
+                "pseudonyms": _encode(self.pseudonyms),
+            },
+            indent=2,
+        )
+        write_whole(path, text + "\n", mode=0o600)
+        self.path, self._stamp = path, _stamp_of(path)
+
+    def refresh(self) -> None:
+        """Learn what the file says since it changed; if it can't be used, go on as before."""
+        stamp = _stamp_of(self.path) if self.path else None
+        if self.path is None or stamp is None or stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            ring = KeyRing.load(self.path)
+        except SettingsError as error:
+            log.error("key_ring_not_read_again", why=str(error))
+            return
+        if ring.indexing != self.indexing:
+            log.error("key_ring_not_read_again", why="it is another installation's")
+            return
+        # In this order: whoever sees the new version finds its key.
+        self.sealing = ring.sealing
+        self.current = ring.current
+        self.pseudonyms = ring.pseudonyms
+
     def seal(self, plain: bytes, *binding: str) -> bytes:
         """Encrypt `plain` so that it opens only with the same binding (row, column, kind)."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        version = self.current.to_bytes(VERSION_BYTES, "big")
-        cipher = AESGCM(self.sealing[self.current])
+        self.refresh()
+        nonce, current = secrets.token_bytes(NONCE_BYTES), self.current
+        version = prefix(current)
+        cipher = AESGCM(self.sealing[current])
         return version + nonce + cipher.encrypt(nonce, plain, _associated(version, binding))
 
     def open(self, sealed: bytes, *binding: str) -> bytes:
         """Decrypt what `seal` made; SealError if it was altered or belongs elsewhere."""
         version, rest = sealed[:VERSION_BYTES], sealed[VERSION_BYTES:]
-        key = self.sealing.get(int.from_bytes(version, "big"))
+        number = int.from_bytes(version, "big")
+        if number not in self.sealing:
+            self.refresh()
+        key = self.sealing.get(number)
         if key is None:
             raise SealError("sealed under a key that is not in the key ring")
         nonce, cipher_text = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
@@ -103,7 +140,22 @@ class KeyRing:
 
     def pseudonym(self, value: str) -> str:
         """Give the name under which call records know `value` (D16): 16 hexadecimal digits."""
+        self.refresh()
         return hmac.digest(self.pseudonyms, value.encode(), "sha256").hex()[:16]
+
+
+def prefix(version: int) -> bytes:
+    """Give what a value sealed under this version begins with."""
+    return version.to_bytes(VERSION_BYTES, "big")
+
+
+def _stamp_of(path: Path) -> tuple[int, int] | None:
+    """Tell one content of a file from another: it is always replaced whole."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _associated(version: bytes, binding: tuple[str, ...]) -> bytes:

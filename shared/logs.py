@@ -35,6 +35,8 @@ def configure(file: Path) -> None:
     )
     for handler in (in_file, on_screen):
         handler.setFormatter(formatter)
+    # On a full disk lines wait in the file's buffer; a traceback for each would help nobody.
+    logging.raiseExceptions = False
     logging.basicConfig(level=logging.INFO, handlers=[in_file, on_screen], force=True)
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

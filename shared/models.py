@@ -9,7 +9,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -62,6 +71,33 @@ class Situation(StrEnum):
     PRIMO_DEMANDEUR = "primo-demandeur"
 
 
+class CredentialOrigin(StrEnum):
+    """What a credential was issued for."""
+
+    OWNER = "owner"  # created by its owner on the web (R02, R18)
+    FORGOTTEN = "forgotten"  # R10, R11
+    REGISTRATION = "registration"  # R09
+    AGENT = "agent"  # R09: an agent's request
+    SEPARATION = "separation"  # R08
+    MUTATION = "mutation"  # R08
+    INCIDENT = "incident"  # D15: in the place of one created while the service was half open
+    IMPORTED = "imported"  # from the system before this one
+    WEB = "web"  # created on the web stack's side, which told us
+    GIVEN = "given"  # by a command, for demonstration and tests (D12)
+
+
+class EndedBy(StrEnum):
+    """Why a credential ended."""
+
+    REPLACED = "replaced"  # by a newer one
+    REVOKED = "revoked"
+    WEB = "web"  # the web stack said so
+    SEPARATION = "separation"
+    MUTATION = "mutation"
+    INCIDENT = "incident"
+    CUT_OVER = "cut-over"
+
+
 class CredentialState(StrEnum):
     """Life of a credential; an ended one never comes back."""
 
@@ -82,6 +118,8 @@ class Account(Base):
     situation: Mapped[str]
     epoch: Mapped[int] = mapped_column(default=0)  # raised to end this dossier's sessions (D15)
     created_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]  # R08: kept for its history, opened by nothing
+    moved_to: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
 
 
 class Person(Base):
@@ -92,6 +130,7 @@ class Person(Base):
         UniqueConstraint("account_id", "role", "nir_index"),
         UniqueConstraint("account_id", "role", "identity_index"),
         Index("ix_person_account", "account_id"),
+        Index("ix_person_nir", "nir_index"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -108,15 +147,50 @@ class Person(Base):
     landline_sealed: Mapped[bytes | None]
     landline_index: Mapped[bytes | None]
     email_sealed: Mapped[bytes | None]
+    email_since: Mapped[date | None]  # the day it was changed (D04)
     address_sealed: Mapped[bytes | None]  # JSON: line1, line2, postcode, city
     address_since: Mapped[date | None]
+    address_before_sealed: Mapped[bytes | None]  # the one that `address` replaced (D04)
+    delegated_at: Mapped[datetime | None]  # the conjoint's délégation de gestion (R26, R27)
+
+
+class WebAccount(Base):
+    """A person's own account on the web (R17, R18), known by NIR or provisional identifier (R20).
+
+    Its dossiers are those of the persons with that NIR, or of `person_id` while there is none.
+    """
+
+    __tablename__ = "web_account"
+    __table_args__ = (
+        Index(
+            "ix_web_account_nir",
+            "nir_index",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_web_account_provisional", "provisional_index", unique=True),
+        Index("ix_web_account_person", "person_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    nir_index: Mapped[bytes | None]
+    provisional_index: Mapped[bytes | None]
+    provisional_sealed: Mapped[bytes | None]
+    person_id: Mapped[UUID | None] = mapped_column(ForeignKey("person.id"))
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
 
 
 class Credential(Base):
-    """A secret that opens a dossier: only its Argon2id hash, sealed to this very row (D13)."""
+    """A secret that opens a dossier: only its Argon2id hash, sealed to this very row (D13).
+
+    It is a dossier's (`account_id`), or a person's on the web (`web_account_id`).
+    """
 
     __tablename__ = "credential"
     __table_args__ = (
+        Index("ix_credential_account", "account_id"),
         Index(
             "ix_credential_one_active",
             "account_id",
@@ -134,18 +208,96 @@ class Credential(Base):
             sqlite_where=text("state = 'pending'"),
             postgresql_where=text("state = 'pending'"),
         ),
+        Index(
+            "ix_credential_one_web",
+            "web_account_id",
+            unique=True,
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
+        ),
+        CheckConstraint(
+            "(account_id IS NULL) <> (web_account_id IS NULL)", name="ck_credential_one_owner"
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
+    web_account_id: Mapped[UUID | None] = mapped_column(ForeignKey("web_account.id"))
     kind: Mapped[str]
     state: Mapped[str]
+    origin: Mapped[str]
+    provisional: Mapped[bool] = mapped_column(default=False)  # to be changed on the web (R09)
     version: Mapped[int] = mapped_column(default=1)  # of the stored hash; compare-and-swap
     hash_sealed: Mapped[bytes]
     route: Mapped[str | None]  # by which message it goes to its owner; one pending for each
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
+    first_used_at: Mapped[datetime | None]  # a password's first use ends the old code (D09)
     ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+
+
+class VerificationCode(Base):
+    """A code on its way to a contact on file (R15); only its keyed hash is kept.
+
+    A row without a person was asked for in vain: nothing tells it from the others (D04). Wrong
+    entries are counted by the throttles (D05).
+    """
+
+    __tablename__ = "verification_code"
+    __table_args__ = (
+        Index("ix_verification_code_contact", "contact_index", "created_at"),
+        Index("ix_verification_code_asked_by", "asked_by", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    purpose: Mapped[str]
+    person_id: Mapped[UUID | None] = mapped_column(ForeignKey("person.id"))
+    contact_index: Mapped[bytes]
+    asked_by: Mapped[bytes]  # of the identifier given and the caller: who may enter it by telephone
+    code_mac: Mapped[bytes]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Continuation(Base):
+    """Steps on the web that end with a password: how far a session for them has got (R12, R18)."""
+
+    __tablename__ = "continuation"
+
+    token_hash: Mapped[bytes] = mapped_column(
+        ForeignKey("session.token_hash", ondelete="CASCADE"), primary_key=True
+    )
+    purpose: Mapped[str]
+    terms_accepted_at: Mapped[datetime | None]
+    hash_sealed: Mapped[bytes | None]  # of the password chosen, until the account is made
+    contact_confirmed_at: Mapped[datetime | None]
+
+
+class ChangeEvent(StrEnum):
+    """What can happen to a credential, each once."""
+
+    ISSUED = "issued"
+    FIRST_USED = "first-used"
+    ENDED = "ended"
+
+
+class Change(Base):
+    """One thing that happened to a dossier's credentials, in the order of `id`: the change feed.
+
+    Written under one lock, so that whoever reads after an id misses nothing.
+    """
+
+    __tablename__ = "change"
+    __table_args__ = (UniqueConstraint("credential_id", "event"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    event: Mapped[str]
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    credential_id: Mapped[UUID]
+    kind: Mapped[str]
 
 
 class Route(StrEnum):
@@ -153,6 +305,7 @@ class Route(StrEnum):
 
     SMS = "sms"
     LETTER = "letter"
+    MAIL = "mail"
 
 
 class MessageState(StrEnum):
@@ -184,6 +337,12 @@ class Message(Base):
         Index("ix_message_destination", "destination_index", "created_at"),
         Index("ix_message_created", "created_at"),
         Index("ix_message_provider", "provider", "provider_id"),
+        Index(
+            "ix_message_run",
+            "run_id",
+            sqlite_where=text("run_id IS NOT NULL"),
+            postgresql_where=text("run_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -204,7 +363,30 @@ class Message(Base):
     repeated: Mapped[bool] = mapped_column(default=False)  # sent once more after D19's wait
     provider: Mapped[str | None]
     provider_id: Mapped[str | None]
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("letter_run.id"))
     ended_at: Mapped[datetime | None]
+
+
+class LetterRun(Base):
+    """Letters that went to the printer together; their texts go when the run is confirmed."""
+
+    __tablename__ = "letter_run"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    prepared_at: Mapped[datetime | None]  # its folder is whole
+    confirmed_at: Mapped[datetime | None]
+
+
+class AgentTask(Base):
+    """An agent's request (R09, NIMS), done once however often it comes."""
+
+    __tablename__ = "agent_task"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # the agents' system's own
+    request_mac: Mapped[bytes]
+    at: Mapped[datetime]
+    answer: Mapped[str]
 
 
 class SendAttempt(Base):
@@ -255,7 +437,10 @@ class ChannelHour(Base):
 
 
 class Epoch(Base):
-    """A counter whose rise ends every session of its scope at once (D15)."""
+    """A counter whose rise ends every session of its scope at once (D15).
+
+    Scopes are "service", "channel:voice", "caisse:92"…; those without a row count as 0.
+    """
 
     __tablename__ = "epoch"
 
@@ -270,13 +455,44 @@ class LoginSession(Base):
 
     token_hash: Mapped[bytes] = mapped_column(primary_key=True)
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
+    person_id: Mapped[UUID | None] = mapped_column(ForeignKey("person.id"))  # None: D11
+    change_only: Mapped[bool] = mapped_column(default=False)  # R09: opens the change of password
     channel: Mapped[str]
     call_id: Mapped[str | None] = mapped_column(index=True)
+    client: Mapped[str | None]  # of the HTTP API: nobody else can use the session
     account_epoch: Mapped[int]
-    service_epoch: Mapped[int]
+    service_epoch: Mapped[int]  # the sum of its scopes' epochs
     opened_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+class ApiKey(Base):
+    """A key of the HTTP API: whose, what it may do, until when; the key itself as a hash."""
+
+    __tablename__ = "api_key"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    client: Mapped[str]  # several keys of one client overlap while it changes them
+    key_hash: Mapped[bytes]
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class IdempotentRequest(Base):
+    """A request of the HTTP API that is answered once: repeated, it gets the same answer."""
+
+    __tablename__ = "idempotent_request"
+    __table_args__ = (Index("ix_idempotent_request_at", "at"),)
+
+    client: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_mac: Mapped[bytes]
+    at: Mapped[datetime]
+    status: Mapped[int | None]  # None: under way
+    answer_sealed: Mapped[bytes | None]
 
 
 class Payment(Base):
@@ -291,10 +507,35 @@ class Payment(Base):
     cents: Mapped[int]
 
 
+class Incident(Base):
+    """The switch of D15: while one of its scope is not lifted, nobody logs in there."""
+
+    __tablename__ = "incident"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    scope: Mapped[str]  # "service", "channel:voice", "caisse:92"
+    raised_at: Mapped[datetime]
+    lifted_at: Mapped[datetime | None]
+
+
+class VoidedEntry(Base):
+    """What was done about one audited change of a half-open window (D15)."""
+
+    __tablename__ = "voided_entry"
+
+    audit_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    result: Mapped[str]
+    at: Mapped[datetime]
+
+
 class AuditEntry(Base):
-    """Something changed or read; rows are only ever added (D15, D16)."""
+    """Something changed or read; rows are only ever added (D15, D16).
+
+    `before_sealed` is what a change replaced, so that it can be compensated.
+    """
 
     __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_at", "at"), Index("ix_audit_account", "account_id", "at"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime]
@@ -302,6 +543,36 @@ class AuditEntry(Base):
     channel: Mapped[str]
     account_id: Mapped[UUID | None]
     call_id: Mapped[str | None]
+    person_id: Mapped[UUID | None]  # who did it, if it was in a person's session
+    subject_id: Mapped[UUID | None]  # the credential or person row that was changed
+    actor: Mapped[str | None]  # the API client or the agent's task
+    before_sealed: Mapped[bytes | None]
+
+
+class AuditBatch(Base):
+    """Audit rows sealed together; its hash stands on that of the batch before (D16).
+
+    Of those whose rows were deleted in time, the newest stays, signed, as `checkpoint`.
+    """
+
+    __tablename__ = "audit_batch"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rows: Mapped[int]
+    sealed_at: Mapped[datetime]
+    mac: Mapped[bytes]
+    checkpoint: Mapped[bytes | None]
+
+
+class AuditLink(Base):
+    """The keyed hash of one audit row, and the batch that it was sealed in."""
+
+    __tablename__ = "audit_link"
+    __table_args__ = (Index("ix_audit_link_batch", "batch_id"),)
+
+    audit_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    batch_id: Mapped[int] = mapped_column(ForeignKey("audit_batch.id"))
+    mac: Mapped[bytes]
 
 
 class CallRecord(Base):

@@ -10,13 +10,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Update,
+    and_,
+    bindparam,
+    case,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import Session as Transaction
 
-from shared.errors import SealError
+from shared.errors import SealError, StoreError
 from shared.models import Message, MessageState, Route, SendAttempt
 from shared.secret import Secret
 from shared.store import Store
@@ -24,7 +38,11 @@ from shared.store import Store
 log = structlog.get_logger(__name__)
 
 Render = Callable[[str, Mapping[str, str]], str]
-"""Gives the text of a template filled with variables."""
+"""Gives the text of a template filled with variables; TemplateError if it can't."""
+
+
+class TemplateError(StoreError):
+    """A message is of a template that there is none of, or does not have what fills it."""
 
 
 class Result(StrEnum):
@@ -43,6 +61,7 @@ class Claim:
     message_id: UUID
     attempt_id: UUID
     number: int
+    template: str
     destination: str = field(repr=False)
     text: Secret
     failures: int
@@ -66,49 +85,35 @@ def seal(store: Store, message_id: UUID, column: str, text: str) -> bytes:
 def claim(store: Store, provider: str, render: Render, limit: int) -> list[Claim]:
     """Take due messages, oldest first, and commit an attempt for each; on both databases."""
     now = store.clock()
-    with store.database.write() as transaction:
-        due = transaction.scalars(
-            select(Message)
-            .where(
-                Message.route == Route.SMS,
-                Message.state == MessageState.QUEUED,
-                Message.next_at <= now,
-                Message.expires_at > now,
-            )
-            .order_by(Message.next_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)  # SQLite's writers are alone anyway
-        ).all()
-        taken = [_take(store, transaction, message, provider, render) for message in due]
-    return [claimed for claimed in taken if claimed is not None]
+    with store.database.begin() as transaction:
+        rows = transaction.execute(_DUE, {"now": now, "limit": limit}).all()
+        ready = [_ready(store, transaction, _Held._make(row), render, now) for row in rows]
+        taken = [one for one in ready if one is not None]
+        if taken:
+            _take(store, transaction, taken, provider, now)
+    return [claimed for claimed, _ in taken]
 
 
 def finish(store: Store, claimed: Claim, report: Report, delay: float) -> bool:
     """Keep how an attempt ended; False if the lease was lost meanwhile. `delay` until a retry."""
     now = store.clock()
-    with store.database.write() as transaction:
-        transaction.execute(
-            update(SendAttempt)
-            .where(SendAttempt.id == claimed.attempt_id)
-            .values(ended_at=now, result=report.result, code=report.code)
-        )
-        message = transaction.get_one(Message, claimed.message_id, with_for_update=True)
-        if message.claims != claimed.number or message.state not in _OPEN_TO_REPORTS:
-            return False
-        _apply(store, message, report, now, delay)
-        return True
+    ended = {"attempt": claimed.attempt_id, "now": now, "how": report.result, "as": report.code}
+    statement, values = _outcome(store, report, now, delay)
+    fence = {"message": claimed.message_id, "number": claimed.number}
+    with store.database.begin() as transaction:
+        transaction.execute(_END_ATTEMPT, ended)
+        return transaction.execute(statement, values | fence).rowcount == 1
 
 
-def doubts(store: Store, limit: int) -> list[Claim]:
-    """Give the uncertain messages, so that their provider can be asked what became of them."""
+def doubts(store: Store, provider: str, limit: int) -> list[Claim]:
+    """Give the uncertain messages of a provider, to ask it what became of them.
+
+    Those nearest to their repeat come first.
+    """
     with store.database.read() as transaction:
-        rows = transaction.scalars(
-            select(Message)
-            .where(Message.state == MessageState.UNCERTAIN)
-            .order_by(Message.next_at)
-            .limit(limit)
-        ).all()
-        return [_as_claim(store, transaction, message) for message in rows]
+        rows = transaction.execute(_DOUBTS, {"by": provider, "limit": limit}).all()
+    uncertain = [_doubt(store, _Held._make(row[:-1]), row[-1]) for row in rows]
+    return [claimed for claimed in uncertain if claimed is not None]
 
 
 def receipt(store: Store, attempt_id: UUID, provider_id: str, state: MessageState) -> bool:
@@ -133,52 +138,93 @@ def receipt(store: Store, attempt_id: UUID, provider_id: str, state: MessageStat
 def recover(store: Store) -> None:
     """Move on what waits for time alone: lost leases, expiry, and the repeat of D19."""
     now = store.clock()
+    lease_ends = now + timedelta(seconds=store.rules.outbox.lease_seconds)
     repeat_at = now + timedelta(seconds=store.rules.outbox.uncertain_seconds)
     with store.database.write() as transaction:
         # Two of these at once could each wait for rows that the other has.
         store.database.lock(transaction, store.keys.index("lock", "outbox"))
+        # Where the clock was set back nothing waits until it is as late again.
+        for state, latest, which in (
+            (MessageState.QUEUED, now, and_(Message.failures == 0, Message.route != Route.LETTER)),
+            (MessageState.SENDING, lease_ends, true()),
+            (MessageState.UNCERTAIN, repeat_at, true()),
+        ):
+            too_late = _free(Message.state == state, Message.next_at > latest, which, _OURS)
+            transaction.execute(update(Message).where(too_late).values(next_at=latest))
         transaction.execute(
             update(Message)
-            .where(Message.state == MessageState.SENDING, Message.next_at <= now)
+            .where(_free(Message.state == MessageState.SENDING, Message.next_at <= now, _OURS))
             .values(state=MessageState.UNCERTAIN, next_at=repeat_at)
         )
-        _end(
-            transaction,
-            now,
+        expired = _ending(
             MessageState.EXPIRED,
-            Message.state == MessageState.QUEUED,
-            Message.expires_at <= now,
+            _free(Message.state == MessageState.QUEUED, Message.expires_at <= now),
         )
-        _end(
-            transaction,
-            now,
+        transaction.execute(expired, {"now": now})
+        lost = _ending(
             MessageState.LOST,
-            Message.state == MessageState.UNCERTAIN,
-            Message.next_at <= now,
-            Message.repeated | (Message.expires_at <= now),
+            _free(
+                Message.state == MessageState.UNCERTAIN,
+                Message.next_at <= now,
+                Message.repeated | (Message.expires_at <= now),
+            ),
         )
+        transaction.execute(lost, {"now": now})
         transaction.execute(
             update(Message)
-            .where(Message.state == MessageState.UNCERTAIN, Message.next_at <= now)
+            .where(_free(Message.state == MessageState.UNCERTAIN, Message.next_at <= now))
             .values(state=MessageState.QUEUED, repeated=True)
         )
 
 
-def replace(transaction: Transaction, now: datetime, *which: ColumnElement[bool]) -> None:
-    """Let newer messages take the place of these; one that is being sent gets no further try."""
-    _end(
-        transaction,
-        now,
-        MessageState.REPLACED,
-        Message.state.in_([MessageState.QUEUED, MessageState.UNCERTAIN]),
-        *which,
-    )
-    transaction.execute(
-        update(Message).where(Message.state == MessageState.SENDING, *which).values(expires_at=now)
-    )
+def _free(*which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Mean the messages that nobody else holds; the others are for the next round.
+
+    Whoever waits for no row has no part in a deadlock: a reset locks in another order.
+    """
+    return Message.id.in_(select(Message.id).where(*which).with_for_update(skip_locked=True))
 
 
-_OPEN_TO_REPORTS = {MessageState.SENDING, MessageState.UNCERTAIN}
+def end(
+    transaction: Transaction, now: datetime, state: MessageState, *which: ColumnElement[bool]
+) -> None:
+    """End messages: what they said is destroyed (D12, D16)."""
+    transaction.execute(_ending(state, *which), {"now": now})
+
+
+def opened(store: Store, message: Message, column: str) -> str:
+    """Open a column that `seal` sealed; SealError if it was altered, or is empty."""
+    return _open(store, message.id, column, getattr(message, f"{column}_sealed"))
+
+
+class Replacement:
+    """Lets newer messages take the place of those that `which` selects; built once, run often.
+
+    One that is being sent gets no further try.
+    """
+
+    def __init__(self, *which: ColumnElement[bool]) -> None:
+        self._end = _ending(
+            MessageState.REPLACED,
+            or_(Message.state == MessageState.QUEUED, Message.state == MessageState.UNCERTAIN),
+            *which,
+        )
+        self._cut_short = (
+            update(Message)
+            .where(Message.state == MessageState.SENDING, *which)
+            .values(expires_at=bindparam("now"))
+        )
+
+    def run(
+        self, transaction: Connection, now: datetime, values: Mapping[str, object] | None = None
+    ) -> None:
+        """Replace them; `values` are those of the parameters in `which`."""
+        bound = {**(values or {}), "now": now}
+        transaction.execute(self._end, bound)
+        transaction.execute(self._cut_short, bound)
+
+
+_OURS = Message.run_id.is_(None)  # letters with the printer have no lease
 _OPEN_TO_RECEIPTS = {
     MessageState.SENDING,
     MessageState.UNCERTAIN,
@@ -189,81 +235,107 @@ _OPEN_TO_RECEIPTS = {
 }
 
 
-def _take(
-    store: Store, transaction: Transaction, message: Message, provider: str, render: Render
-) -> Claim | None:
-    """Commit one attempt; None for a damaged message, which must not hold up the others."""
-    now = store.clock()
+class _Held(NamedTuple):
+    """What a dispatcher needs of a message, in the order of `_HELD`."""
+
+    id: UUID
+    template: str
+    destination_sealed: bytes | None
+    content_sealed: bytes | None
+    text_sealed: bytes | None
+    claims: int
+    failures: int
+
+
+def _ready(
+    store: Store, transaction: Connection, held: _Held, render: Render, now: datetime
+) -> tuple[Claim, bytes] | None:
+    """Give the next claim of a message, and its text to be kept: every try says the same.
+
+    None for a damaged message, which is refused: it must not hold up the others.
+    """
     try:
-        destination = _open(store, message, "destination")
-        text = _text(store, message, render)
-    except SealError as error:
-        log.error("message_refused", message=str(message.id), why=str(error))
-        _close(message, MessageState.REFUSED, now)
+        if held.text_sealed is not None:
+            text = _open(store, held.id, "text", held.text_sealed)
+            sealed = held.text_sealed
+        else:
+            content = json.loads(_open(store, held.id, "content", held.content_sealed))
+            text = render(held.template, content)
+            sealed = seal(store, held.id, "text", text)
+        return _claim(store, held, uuid4(), held.claims + 1, text), sealed
+    except (SealError, TemplateError) as error:
+        log.error("message_refused", message=str(held.id), why=str(error))
+        transaction.execute(_REFUSE_DAMAGED, {"message": held.id, "now": now})
         return None
-    message.state = MessageState.SENDING
-    message.claims += 1
-    message.next_at = now + timedelta(seconds=store.rules.outbox.lease_seconds)
-    message.provider = provider
-    attempt = SendAttempt(
-        id=uuid4(),
-        message_id=message.id,
-        claim=message.claims,
-        provider=provider,
-        started_at=now,
+
+
+def _doubt(store: Store, held: _Held, attempt_id: UUID) -> Claim | None:
+    """Give an uncertain message as its last claim was; None for a damaged one, as in `_ready`."""
+    try:
+        text = _open(store, held.id, "text", held.text_sealed)
+        return _claim(store, held, attempt_id, held.claims, text)
+    except SealError as error:
+        log.error("message_unreadable", message=str(held.id), why=str(error))
+        return None
+
+
+def _take(
+    store: Store,
+    transaction: Connection,
+    taken: list[tuple[Claim, bytes]],
+    provider: str,
+    now: datetime,
+) -> None:
+    """Commit an attempt for each claim, with the text that is sent."""
+    lease_end = now + timedelta(seconds=store.rules.outbox.lease_seconds)
+    transaction.execute(
+        _LEASE,
+        [
+            {"message": claimed.message_id, "lease_end": lease_end, "by": provider, "said": sealed}
+            for claimed, sealed in taken
+        ],
     )
-    transaction.add(attempt)
-    return Claim(
-        message_id=message.id,
-        attempt_id=attempt.id,
-        number=message.claims,
-        destination=destination,
-        text=Secret(text),
-        failures=message.failures,
+    transaction.execute(
+        _ATTEMPT,
+        [
+            {
+                "id": claimed.attempt_id,
+                "message_id": claimed.message_id,
+                "claim": claimed.number,
+                "provider": provider,
+                "started_at": now,
+            }
+            for claimed, _ in taken
+        ],
     )
 
 
-def _text(store: Store, message: Message, render: Render) -> str:
-    """Give the text, written once: every try says the same."""
-    if message.text_sealed is not None:
-        return _open(store, message, "text")
-    text = render(message.template, json.loads(_open(store, message, "content")))
-    message.text_sealed = seal(store, message.id, "text", text)
-    message.content_sealed = None
-    return text
-
-
-def _as_claim(store: Store, transaction: Transaction, message: Message) -> Claim:
-    """Give an uncertain message as its last claim was."""
-    attempt_id = transaction.scalars(
-        select(SendAttempt.id).where(
-            SendAttempt.message_id == message.id, SendAttempt.claim == message.claims
-        )
-    ).one()
+def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) -> Claim:
     return Claim(
-        message_id=message.id,
+        message_id=held.id,
         attempt_id=attempt_id,
-        number=message.claims,
-        destination=_open(store, message, "destination"),
-        text=Secret(_open(store, message, "text")),
-        failures=message.failures,
+        number=number,
+        template=held.template,
+        destination=_open(store, held.id, "destination", held.destination_sealed),
+        text=Secret(text),
+        failures=held.failures,
     )
 
 
-def _apply(store: Store, message: Message, report: Report, now: datetime, delay: float) -> None:
+def _outcome(
+    store: Store, report: Report, now: datetime, delay: float
+) -> tuple[Update, dict[str, object]]:
+    """Give the statement that keeps a report in its message, and its values."""
     match report.result:
         case Result.ACCEPTED:
-            message.provider_id = report.provider_id
-            _close(message, MessageState.ACCEPTED, now)
+            return _ACCEPTED, {"now": now, "as": report.provider_id}
         case Result.REFUSED:
-            _close(message, MessageState.REFUSED, now)
+            return _REFUSED, {"now": now}
         case Result.RETRY:
-            message.state = MessageState.QUEUED
-            message.failures += 1
-            message.next_at = now + timedelta(seconds=delay)
-        case Result.UNCERTAIN if message.state == MessageState.SENDING:
-            message.state = MessageState.UNCERTAIN
-            message.next_at = now + timedelta(seconds=store.rules.outbox.uncertain_seconds)
+            return _RETRIED, {"retry_at": now + timedelta(seconds=delay)}
+        case Result.UNCERTAIN:
+            wait = timedelta(seconds=store.rules.outbox.uncertain_seconds)
+            return _DOUBTED, {"doubt_until": now + wait}
 
 
 def _close(message: Message, state: MessageState, now: datetime) -> None:
@@ -273,15 +345,14 @@ def _close(message: Message, state: MessageState, now: datetime) -> None:
     message.content_sealed = message.text_sealed = message.destination_sealed = None
 
 
-def _end(
-    transaction: Transaction, now: datetime, state: MessageState, *which: ColumnElement[bool]
-) -> None:
-    transaction.execute(
+def _ending(state: MessageState, *which: ColumnElement[bool]) -> Update:
+    """Build what ends messages at the instant `now`: what they said is destroyed (D12, D16)."""
+    return (
         update(Message)
         .where(*which)
         .values(
             state=state,
-            ended_at=now,
+            ended_at=bindparam("now"),
             content_sealed=None,
             text_sealed=None,
             destination_sealed=None,
@@ -289,6 +360,89 @@ def _end(
     )
 
 
-def _open(store: Store, message: Message, column: str) -> str:
-    sealed: bytes = getattr(message, f"{column}_sealed")
-    return store.keys.open(sealed, "message", str(message.id), column).decode()
+def _open(store: Store, message_id: UUID, column: str, sealed: bytes | None) -> str:
+    if sealed is None:
+        raise SealError("nothing is sealed in it")
+    return store.keys.open(sealed, "message", str(message_id), column).decode()
+
+
+# The statements of a dispatcher, built once: to build one takes longer than to run it.
+
+_HELD = (
+    Message.id,
+    Message.template,
+    Message.destination_sealed,
+    Message.content_sealed,
+    Message.text_sealed,
+    Message.claims,
+    Message.failures,
+)
+_DUE = (
+    select(*_HELD)
+    .where(
+        Message.route == Route.SMS,
+        Message.state == MessageState.QUEUED,
+        Message.next_at <= bindparam("now"),
+        Message.expires_at > bindparam("now"),
+    )
+    .order_by(Message.next_at)
+    .limit(bindparam("limit", type_=Integer()))
+    .with_for_update(skip_locked=True)  # SQLite's writers are alone anyway
+)
+_LEASE = (
+    update(Message)
+    .where(Message.id == bindparam("message"))
+    .values(
+        state=MessageState.SENDING,
+        claims=Message.claims + 1,
+        next_at=bindparam("lease_end"),
+        provider=bindparam("by"),
+        text_sealed=bindparam("said"),
+        content_sealed=None,
+    )
+)
+_ATTEMPT = insert(SendAttempt)
+_REFUSE_DAMAGED = _ending(MessageState.REFUSED, Message.id == bindparam("message"))
+_DOUBTS = (
+    select(*_HELD, SendAttempt.id)
+    .join(
+        SendAttempt,
+        and_(SendAttempt.message_id == Message.id, SendAttempt.claim == Message.claims),
+    )
+    .where(Message.state == MessageState.UNCERTAIN, Message.provider == bindparam("by"))
+    .order_by(Message.next_at)
+    .limit(bindparam("limit", type_=Integer()))
+)
+
+_END_ATTEMPT = (
+    update(SendAttempt)
+    .where(SendAttempt.id == bindparam("attempt"))
+    .values(ended_at=bindparam("now"), result=bindparam("how"), code=bindparam("as"))
+)
+_FENCE = and_(
+    Message.id == bindparam("message"),
+    Message.claims == bindparam("number"),
+    or_(Message.state == MessageState.SENDING, Message.state == MessageState.UNCERTAIN),
+)
+_ACCEPTED = _ending(MessageState.ACCEPTED, _FENCE).values(provider_id=bindparam("as"))
+_REFUSED = _ending(MessageState.REFUSED, _FENCE)
+_RETRIED = (
+    update(Message)
+    .where(_FENCE)
+    .values(
+        state=MessageState.QUEUED,
+        failures=Message.failures + 1,
+        next_at=bindparam("retry_at"),
+    )
+)
+_DOUBTED = (  # a doubt that lasts ends when it did
+    update(Message)
+    .where(_FENCE)
+    .values(
+        state=MessageState.UNCERTAIN,
+        next_at=case(
+            (Message.state == MessageState.SENDING, bindparam("doubt_until")),
+            else_=Message.next_at,
+        ),
+    )
+)

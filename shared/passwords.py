@@ -1,8 +1,9 @@
-"""Passwords that the store issues: 8 digits that nothing known of the dossier gives away (R06)."""
+"""The dossier's password: 8 digits that nothing known of the dossier gives away (R06)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from itertools import permutations
 
 from shared.clock import Chance
@@ -24,13 +25,29 @@ class KnownOf:
     nirs: tuple[str, ...] = field(default=(), repr=False)
 
 
+class Fault(StrEnum):
+    """Why 8 digits, or what was given for them, can't be a dossier's password."""
+
+    NOT_EIGHT_DIGITS = "not-8-digits"
+    GUESSABLE = "guessable"  # by which rule of R06 is not said
+    UNCHANGED = "unchanged"  # it is the one to be changed
+
+
 def generate(known: KnownOf, chance: Chance) -> Secret:
     """Draw a password, leading zeros kept, until nothing known forbids it."""
-    forbidden = frozenset(_forbidden(known))
     while True:
-        drawn = f"{chance(10**LENGTH):0{LENGTH}}"
-        if drawn not in forbidden and not (known.number and known.number in drawn):
-            return Secret(drawn)
+        drawn = Secret(f"{chance(10**LENGTH):0{LENGTH}}")
+        if fault(known, drawn) is None:
+            return drawn
+
+
+def fault(known: KnownOf, password: Secret) -> Fault | None:
+    """Say why R06 or its form keeps a password from being a dossier's; None if nothing does."""
+    text = password.reveal()
+    if not (len(text) == LENGTH and text.isascii() and text.isdigit()):
+        return Fault.NOT_EIGHT_DIGITS
+    holds_number = bool(known.number) and known.number in text
+    return Fault.GUESSABLE if holds_number or text in _forbidden(known) else None
 
 
 def _forbidden(known: KnownOf) -> Iterator[str]:

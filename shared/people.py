@@ -40,8 +40,10 @@ class PersonData:
     mobile_before: str | None = None  # the one that `mobile` replaced
     landline: str | None = None  # +…
     email: str | None = None
+    email_since: date | None = None  # the day it was changed (D04); None: long ago, or never
     address: Address | None = None
     address_since: date | None = None
+    address_before: Address | None = None  # the one that `address` replaced
 
 
 def seal_person(keys: KeyRing, person_id: UUID, data: PersonData) -> Columns:
@@ -53,7 +55,8 @@ def seal_person(keys: KeyRing, person_id: UUID, data: PersonData) -> Columns:
         "mobile_before": data.mobile_before,
         "landline": data.landline,
         "email": data.email,
-        "address": _to_json(asdict(data.address)) if data.address else None,
+        "address": _address_text(data.address),
+        "address_before": _address_text(data.address_before),
     }
     sealed = {
         f"{column}_sealed": keys.seal(text.encode(), *_binding(person_id, column)) if text else None
@@ -63,6 +66,7 @@ def seal_person(keys: KeyRing, person_id: UUID, data: PersonData) -> Columns:
         **sealed,
         **blind_indexes(keys, data),
         "mobile_since": data.mobile_since,
+        "email_since": data.email_since,
         "address_since": data.address_since,
     }
 
@@ -78,7 +82,7 @@ def open_person(keys: KeyRing, person: Person) -> PersonData:
 
     identity = json.loads(opened("identity") or "{}")
     birth_date = identity.get("birth_date")
-    address = opened("address")
+    address, address_before = opened("address"), opened("address_before")
     return PersonData(
         surname=identity.get("surname"),
         given_names=identity.get("given_names"),
@@ -89,8 +93,10 @@ def open_person(keys: KeyRing, person: Person) -> PersonData:
         mobile_before=opened("mobile_before"),
         landline=opened("landline"),
         email=opened("email"),
+        email_since=person.email_since,
         address=Address(**json.loads(address)) if address else None,
         address_since=person.address_since,
+        address_before=Address(**json.loads(address_before)) if address_before else None,
     )
 
 
@@ -129,6 +135,10 @@ def _identity_text(data: PersonData) -> str | None:
         "birth_date": data.birth_date.isoformat() if data.birth_date else None,
     }
     return _to_json(identity) if any(identity.values()) else None
+
+
+def _address_text(address: Address | None) -> str | None:
+    return _to_json(asdict(address)) if address else None
 
 
 def _to_json(value: dict[str, str | None]) -> str:

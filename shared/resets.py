@@ -9,33 +9,49 @@ The password in force stays valid until the new one is first used, so nobody can
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, cast
+from typing import NamedTuple, cast
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import Select, Table, func, insert, literal, select, update
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Insert,
+    Table,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, outbox, passwords
+from shared import audit, feed, lives, outbox, passwords
 from shared.credentials import (
     NOBODY,
+    Candidate,
+    find,
     lock_account,
-    on_file,
     open_hashes,
+    phone_index,
     seal_hash,
     throttle_key,
     usable,
 )
+from shared.database import unit_of_work
 from shared.errors import StoreError
 from shared.identifiers import takes_sms
 from shared.models import (
     Account,
-    Base,
     Credential,
+    CredentialOrigin,
     CredentialState,
+    EndedBy,
     Message,
     MessageState,
     Person,
@@ -45,11 +61,12 @@ from shared.models import (
 from shared.origin import Origin
 from shared.passwords import KnownOf
 from shared.people import PersonData, open_person
-from shared.rules import PARIS, Channel, CredentialKind
+from shared.rules import PARIS, CredentialKind
 from shared.secret import Secret
 from shared.store import Store
 
 DAY = timedelta(days=1)
+PHONE_LOGIN = lives.PHONE_LOGIN
 TRIES = 5  # to find the credentials unchanged since they were read
 
 log = structlog.get_logger(__name__)
@@ -60,6 +77,21 @@ class Template(StrEnum):
 
     PASSWORD = "password"  # noqa: S105
     PASSWORD_OLD_MOBILE = "password-old-mobile"  # noqa: S105 - the number on file changed lately
+    LETTER = "letter-password"  # a provisional one, by post (R09, R25)
+
+
+Decide = Callable[[Transaction, Account | None, Route], bool]
+"""Says whether a password is issued by that route, in the transaction that issues it."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Why a password is issued, and how."""
+
+    reason: CredentialOrigin
+    provisional: bool = False  # R09
+    by_post: bool = False  # whatever mobile is on file (R25)
+    decide: Decide | None = None  # None: D06 decides
 
 
 class RequestLostError(StoreError):
@@ -85,11 +117,22 @@ class _Dossier:
 
 def request_password(store: Store, caisse: str, number: str, origin: Origin) -> None:
     """Issue a new password and queue its message, if the dossier and D06 allow it."""
+    issue(store, caisse, number, origin, Terms(CredentialOrigin.FORGOTTEN))
+
+
+def replace_after_incident(store: Store, caisse: str, number: str, origin: Origin) -> None:
+    """Issue a new password in the place of one revoked (D15): nobody asked, so D06 counts not."""
+    terms = Terms(CredentialOrigin.INCIDENT, decide=lambda *_: True)
+    issue(store, caisse, number, origin, terms)
+
+
+def issue(store: Store, caisse: str, number: str, origin: Origin, terms: Terms) -> None:
+    """Issue a new password on these terms; what `terms.decide` raises changes nothing."""
     for _ in range(TRIES):
-        dossier = _read(store, caisse, number, origin)
+        dossier = _read(store, caisse, number, origin, terms)
         password = passwords.generate(dossier.known, store.chance)
         hashed = store.hasher.hash_like(password, dossier.like)
-        if _issue(store, _Request(caisse, number, origin, dossier, password, hashed)):
+        if _issue(store, _Request(caisse, number, origin, dossier, password, hashed, terms)):
             return
     raise RequestLostError
 
@@ -102,31 +145,33 @@ class _Request:
     dossier: _Dossier
     password: Secret
     hashed: str = field(repr=False)
+    terms: Terms
 
 
-def _read(store: Store, caisse: str, number: str, origin: Origin) -> _Dossier:
+def _read(store: Store, caisse: str, number: str, origin: Origin, terms: Terms) -> _Dossier:
+    phone = phone_index(store, origin.caller_id)
     with store.database.read() as transaction:
-        account_id = transaction.scalar(
-            select(Account.id).where(Account.caisse == caisse, Account.number == number)
-        )
-        account_id = account_id or NOBODY
-        rows = transaction.scalars(select(Person).where(Person.account_id == account_id)).all()
-        found = transaction.scalars(usable(account_id, CredentialKind.PASSWORD)).all()
-        known_caller = on_file(store, transaction, account_id, origin.caller_id)
+        found = find(transaction.connection(), caisse, number, CredentialKind.PASSWORD, phone)
+        rows = transaction.scalars(_PERSONS, {"account": found.account_id}).all()
     people = [(row.role, open_person(store.keys, row)) for row in rows]
-    mobile, template = _destination(store, people)
+    mobile, template = (None, Template.PASSWORD) if terms.by_post else _destination(store, people)
     return _Dossier(
-        account_id=account_id,
-        known_caller=known_caller,
-        known=_known(number, [person for _, person in people]),
-        template=template,
+        account_id=found.account_id,
+        known_caller=found.known_caller,
+        known=known_of(number, [person for _, person in people]),
+        template=Template.LETTER if terms.provisional and mobile is None else template,
         mobile=mobile,
-        like=next(iter(open_hashes(store, found)), None),
-        usable=tuple((credential.id, credential.version) for credential in found),
+        like=next(iter(open_hashes(store, found.candidates)), None),
+        usable=_versions(found.candidates),
     )
 
 
-def _known(number: str, people: list[PersonData]) -> KnownOf:
+def _versions(candidates: Sequence[Candidate]) -> tuple[tuple[UUID, int], ...]:
+    return tuple((candidate.id, candidate.version) for candidate in candidates)
+
+
+def known_of(number: str, people: list[PersonData]) -> KnownOf:
+    """Gather what must not be a dossier's password (R06)."""
     phones = [(one.mobile, one.landline, one.mobile_before) for one in people]
     return KnownOf(
         number=number,
@@ -157,113 +202,112 @@ def _issue(store: Store, request: _Request) -> bool:
     account_key = throttle_key(store, request.caisse, request.number)
     # Requests without a mobile must not wait for one another: that could be told (D04).
     phone_key = store.keys.index("phone", dossier.mobile) if dossier.mobile else account_key
-    with store.database.write() as transaction:
+    with store.database.begin() as transaction:
         store.database.lock(transaction, account_key, phone_key)
-        account = lock_account(transaction, request.caisse, request.number)
-        if not _as_read(transaction, dossier, account):
+        account_id = lock_account(transaction, request.caisse, request.number)
+        if not _as_read(transaction, dossier, account_id):
             return False
         allowed = _allowed(store, transaction, dossier, phone_key, now)
-        wanted = account is not None and allowed
+        if request.terms.decide is not None:
+            allowed = _decided(request.terms.decide, transaction, account_id, dossier.route)
+        wanted = account_id is not None and allowed
         _replace_pending(transaction, dossier, now, wanted=wanted)
-        _add(transaction, _credential(store, request, now), wanted=wanted)
+        credential = _credential(store, request, now)
+        _add(transaction, credential, wanted=wanted)
         _add(transaction, _message(store, request, phone_key, now), wanted=wanted)
+        feed.tell(store, transaction, dossier.account_id)
         event = "password-issued" if wanted else "password-request-suppressed"
-        audit.note(transaction, event, now, request.origin, account.id if account else None)
+        subject_id = credential.id if wanted else None
+        audit.note(transaction, event, now, request.origin, account_id, subject_id=subject_id)
     return True
 
 
-def _as_read(transaction: Transaction, dossier: _Dossier, account: Account | None) -> bool:
+def _decided(decide: Decide, connection: Connection, account_id: UUID | None, route: Route) -> bool:
+    with unit_of_work(connection) as transaction:
+        account = transaction.get(Account, account_id) if account_id else None
+        return decide(transaction, account, route)
+
+
+def _as_read(transaction: Connection, dossier: _Dossier, account_id: UUID | None) -> bool:
     """Say whether the account and its credentials still are what the password was made for."""
-    found = transaction.scalars(usable(dossier.account_id, CredentialKind.PASSWORD)).all()
-    versions = tuple((credential.id, credential.version) for credential in found)
-    return versions == dossier.usable and dossier.account_id == (account.id if account else NOBODY)
+    found = usable(transaction, dossier.account_id, CredentialKind.PASSWORD)
+    return (_versions(found), account_id or NOBODY) == (dossier.usable, dossier.account_id)
+
+
+class _Issued(NamedTuple):
+    """What was issued before (D06), in the order of the columns of `_ISSUED`."""
+
+    account_minutes: int  # to the account, like the two that follow
+    account_day: int
+    account_month: int
+    phone_day: int
+    letters: int  # under way to the account
+    service_hour: int
 
 
 def _allowed(
-    store: Store, transaction: Transaction, dossier: _Dossier, phone_key: bytes, now: datetime
+    store: Store, transaction: Connection, dossier: _Dossier, phone_key: bytes, now: datetime
 ) -> bool:
     """Count what was sent (D06); requests from a caller id on file have counts of their own.
 
-    Every count is made, whatever the first ones say (D04).
+    Every count is made, whatever the first ones would say (D04).
     """
     rules = store.rules.reset
-    issued = select(func.count()).select_from(Message).where(Message.template.in_([*Template]))
-    sent = issued.where(Message.known_caller == literal(dossier.known_caller))
-    of_account = sent.where(Message.account_id == dossier.account_id)
-    letters = issued.where(
-        Message.account_id == dossier.account_id,
-        Message.route == Route.LETTER,
-        literal(dossier.route is Route.LETTER),
-    )
-
-    def within(limit: int, span: timedelta, counted: Select[int]) -> bool:
-        return (transaction.scalar(counted.where(Message.created_at > now - span)) or 0) < limit
-
-    service_open = within(rules.service_hour, timedelta(hours=1), issued)
+    values = {
+        "account": dossier.account_id,
+        "known_caller": dossier.known_caller,
+        "phone": phone_key,
+        "minutes_ago": now - timedelta(minutes=rules.account_minutes),
+        "hour_ago": now - timedelta(hours=1),
+        "day_ago": now - DAY,
+        "month_ago": now - 30 * DAY,
+        "letters_since": now - rules.letter_days * DAY,
+    }
+    issued = _Issued._make(transaction.execute(_ISSUED, values).one())
+    by_letter = dossier.route is Route.LETTER
+    service_open = issued.service_hour < rules.service_hour
     if not service_open:
         log.warning("password_budget_spent", an_hour=rules.service_hour)
     return all(
         [
-            within(1, timedelta(minutes=rules.account_minutes), of_account),
-            within(rules.account_day, DAY, of_account),
-            within(rules.account_month, 30 * DAY, of_account),
-            within(rules.phone_day, DAY, sent.where(Message.destination_index == phone_key)),
-            within(1, rules.letter_days * DAY, letters),
+            issued.account_minutes == 0,
+            issued.account_day < rules.account_day,
+            issued.account_month < rules.account_month,
+            issued.phone_day < rules.phone_day,
+            issued.letters == 0 or not by_letter,
             service_open,
-            store.rules.may_log_in(CredentialKind.PASSWORD, Channel.VOICE, now),  # D10
+            store.rules.may_log_in(*PHONE_LOGIN, now),  # D10
         ]
     )
 
 
 def _replace_pending(
-    transaction: Transaction, dossier: _Dossier, now: datetime, *, wanted: bool
+    transaction: Connection, dossier: _Dossier, now: datetime, *, wanted: bool
 ) -> None:
     """Let a newer password take the place of one still pending by the same route (D03)."""
-    transaction.execute(
-        update(Credential)
-        .where(
-            Credential.account_id == dossier.account_id,
-            Credential.kind == CredentialKind.PASSWORD,
-            Credential.state == CredentialState.PENDING,
-            Credential.route == dossier.route,
-            literal(wanted),
-        )
-        .values(state=CredentialState.ENDED, ended_at=now)
-    )
-    outbox.replace(
-        transaction,
-        now,
-        Message.account_id == dossier.account_id,
-        Message.template.in_([*Template]),
-        Message.route == dossier.route,
-        literal(wanted),
-    )
+    which = {"account": dossier.account_id, "by_route": dossier.route, "wanted": wanted}
+    transaction.execute(_END_PENDING, which | {"now": now})
+    _REPLACE_MESSAGES.run(transaction, now, which)
 
 
 def _credential(store: Store, request: _Request, now: datetime) -> Credential:
+    reason = request.terms.reason
+    term = lives.term(store.rules, reason, now, provisional=request.terms.provisional)
     credential = Credential(
         id=uuid4(),
         account_id=request.dossier.account_id,
         kind=CredentialKind.PASSWORD,
         state=CredentialState.PENDING,
+        origin=reason,
+        provisional=term.provisional,
         version=1,
         route=request.dossier.route,
         created_at=now,
-        expires_at=_expiry(store, now),
+        expires_at=term.expires_at,
         ended_at=None,
     )
     credential.hash_sealed = seal_hash(store, credential, request.hashed)
     return credential
-
-
-def _expiry(store: Store, now: datetime) -> datetime:
-    """Say how long a password lives (D02): provisional, or final until the telephone's end."""
-    rules = store.rules.password
-    if now.astimezone(PARIS).date() < rules.final_from:
-        return now + rules.provisional_days * DAY
-    longest = now + rules.years * 365 * DAY
-    cut_over = store.rules.cut_over(CredentialKind.PASSWORD, Channel.VOICE)
-    return min(longest, cut_over) if cut_over else longest
 
 
 def _message(store: Store, request: _Request, phone_key: bytes, now: datetime) -> Message:
@@ -293,11 +337,55 @@ def _message(store: Store, request: _Request, phone_key: bytes, now: datetime) -
     )
 
 
-def _add(transaction: Transaction, row: Base, *, wanted: bool) -> None:
+def _add(transaction: Connection, row: Credential | Message, *, wanted: bool) -> None:
     """Insert a row if it is wanted; if not, the same statement inserts none (D04)."""
-    table = cast(Table, row.__table__)
-    columns = list(table.columns)
-    values: list[Any] = [
-        literal(getattr(row, column.key), column.type).label(column.key) for column in columns
-    ]
-    transaction.execute(insert(table).from_select(columns, select(*values).where(literal(wanted))))
+    values = {column.key: getattr(row, column.key) for column in row.__table__.columns}
+    transaction.execute(_ADD[type(row)], values | {"wanted": wanted})
+
+
+# The statements of a request, built once: to build one takes longer than to run it.
+
+_WANTED = bindparam("wanted", type_=Boolean())
+
+
+def _insert_if_wanted(table: Table) -> Insert:
+    values = [bindparam(column.key, type_=column.type) for column in table.columns]
+    return insert(table).from_select([*table.columns], select(*values).where(_WANTED))
+
+
+_ADD = {row: _insert_if_wanted(cast(Table, row.__table__)) for row in (Credential, Message)}
+_PERSONS = select(Person).where(Person.account_id == bindparam("account"))
+
+_A_PASSWORD = or_(*[Message.template == template for template in Template])
+_TO_ACCOUNT = Message.account_id == bindparam("account")
+_issued = select(func.count()).where(_A_PASSWORD)
+_sent = _issued.where(Message.known_caller == bindparam("known_caller"))
+_ISSUED = select(
+    _sent.where(_TO_ACCOUNT, Message.created_at > bindparam("minutes_ago")).scalar_subquery(),
+    _sent.where(_TO_ACCOUNT, Message.created_at > bindparam("day_ago")).scalar_subquery(),
+    _sent.where(_TO_ACCOUNT, Message.created_at > bindparam("month_ago")).scalar_subquery(),
+    _sent.where(
+        Message.destination_index == bindparam("phone"), Message.created_at > bindparam("day_ago")
+    ).scalar_subquery(),
+    _issued.where(
+        _TO_ACCOUNT,
+        Message.route == Route.LETTER,
+        Message.created_at > bindparam("letters_since"),
+    ).scalar_subquery(),
+    _issued.where(Message.created_at > bindparam("hour_ago")).scalar_subquery(),
+)
+
+_END_PENDING = (
+    update(Credential)
+    .where(
+        Credential.account_id == bindparam("account"),
+        Credential.kind == CredentialKind.PASSWORD,
+        Credential.state == CredentialState.PENDING,
+        Credential.route == bindparam("by_route"),
+        _WANTED,
+    )
+    .values(state=CredentialState.ENDED, ended_at=bindparam("now"), ended_by=EndedBy.REPLACED)
+)
+_REPLACE_MESSAGES = outbox.Replacement(
+    _TO_ACCOUNT, _A_PASSWORD, Message.route == bindparam("by_route"), _WANTED
+)

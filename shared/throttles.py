@@ -8,17 +8,30 @@ An attempt that is not allowed leaves the same rows, not counted, so that it cos
 that is (D07) and neither a lock nor a channel's failures grow while it holds.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.sql.dml import ReturningInsert
 
-from shared.database import Database
 from shared.models import ChannelHour, ThrottleHit
 from shared.origin import Origin
 from shared.rules import Throttle
@@ -58,6 +71,7 @@ class Attempt:
     known_caller: bool
     origin: Origin
     at: datetime
+    by_code: bool = False  # the old 4-digit code: refused after fewer failures (D09)
 
     @property
     def account_bucket(self) -> Bucket:
@@ -66,7 +80,7 @@ class Attempt:
 
 
 def reserve(
-    store: Store, transaction: Transaction, attempt: Attempt, *, newly_issued: bool = False
+    store: Store, transaction: Connection, attempt: Attempt, *, newly_issued: bool = False
 ) -> Allowed:
     """Count the attempt and say what it may be compared with, once this is committed.
 
@@ -74,57 +88,40 @@ def reserve(
     """
     store.database.lock(transaction, attempt.account_key, attempt.caller_key)
     rules = store.rules.throttle
-    channel = _channel_failures(transaction, attempt)
-    row_open = _row_open(rules, transaction, attempt)
+    failures = _failures(transaction, attempt)
+    usual = _usual_failures(rules, transaction, attempt, failures)
+    row_open = _row_open(rules, attempt, failures)
     others_open = all(
-        [  # every count is made, whatever the first ones say (D07)
-            _account_open(rules, transaction, attempt),
-            _caller_open(rules, transaction, attempt),
-            _channel_open(rules, attempt, channel),
+        [
+            _account_open(rules, attempt, failures),
+            _caller_open(rules, transaction, attempt, failures),
+            _channel_open(rules, attempt, failures, usual),
         ]
     )
     allowed = others_open and (row_open or newly_issued)
-    for bucket, key, subject in (
-        (attempt.account_bucket, attempt.account_key, attempt.caller_key),
-        (Bucket.ACCOUNT_ROW, attempt.account_key, attempt.caller_key),
-        (Bucket.CALLER, attempt.caller_key, attempt.account_key),
-    ):
-        transaction.add(
-            ThrottleHit(
-                attempt_id=attempt.id,
-                bucket=bucket,
-                key=key,
-                subject=subject,
-                counted=allowed,
-                at=attempt.at,
-            )
-        )
-    transaction.flush()
-    before, alarmed = _count_in_channel(store.database, transaction, attempt, counted=allowed)
-    if not alarmed and before >= max(rules.alarm_minimum, channel.usual * rules.alarm_factor):
-        _alarm(transaction, attempt, before, channel.usual)
+    _hit(transaction, attempt, counted=allowed)
+    before, alarmed = _count_in_channel(store, transaction, attempt, counted=allowed)
+    if not alarmed and before >= max(rules.alarm_minimum, usual * rules.alarm_factor):
+        _alarm(transaction, attempt, before, usual)
     if not allowed:
         return Allowed.NOTHING
     return Allowed.EVERYTHING if row_open else Allowed.NEWLY_ISSUED
 
 
-def give_back(transaction: Transaction, attempt: Attempt) -> None:
+def give_back(transaction: Connection, attempt: Attempt) -> None:
     """Settle an attempt that was no failure: its own reservation goes, and nothing else (D07)."""
-    transaction.execute(delete(ThrottleHit).where(ThrottleHit.attempt_id == attempt.id))
-    transaction.execute(
-        update(ChannelHour).where(_hour_of(attempt)).values(failures=ChannelHour.failures - 1)
-    )
+    transaction.execute(_GIVE_BACK, {"attempt": attempt.id})
+    _take_from_channel(transaction, attempt)
 
 
-def clear(transaction: Transaction, attempt: Attempt) -> None:
-    """Settle a success: the account's bucket of this kind of caller and its row are empty again."""
-    give_back(transaction, attempt)
-    transaction.execute(
-        delete(ThrottleHit).where(
-            ThrottleHit.key == attempt.account_key,
-            ThrottleHit.bucket.in_([attempt.account_bucket, Bucket.ACCOUNT_ROW]),
-        )
-    )
+def clear(transaction: Connection, attempt: Attempt) -> None:
+    """Settle a success: the account's bucket of this kind of caller and its row are empty again.
+
+    The reservation is given back too; last of the transaction, as in `reserve`.
+    """
+    of_account = {"account_bucket": attempt.account_bucket, "account": attempt.account_key}
+    transaction.execute(_CLEAR, {"attempt": attempt.id, **of_account})
+    _take_from_channel(transaction, attempt)
 
 
 def end_row(transaction: Transaction, account_key: bytes) -> None:
@@ -132,6 +129,16 @@ def end_row(transaction: Transaction, account_key: bytes) -> None:
     transaction.execute(
         delete(ThrottleHit).where(
             ThrottleHit.key == account_key, ThrottleHit.bucket == Bucket.ACCOUNT_ROW
+        )
+    )
+
+
+def forgive(transaction: Transaction, account_key: bytes) -> None:
+    """Forget an account's failures from unknown callers: a code has told who its owner is."""
+    transaction.execute(
+        delete(ThrottleHit).where(
+            ThrottleHit.key == account_key,
+            ThrottleHit.bucket.in_([Bucket.ACCOUNT, Bucket.ACCOUNT_ROW]),
         )
     )
 
@@ -147,124 +154,203 @@ def purge(transaction: Transaction, now: datetime) -> None:
     transaction.execute(delete(ChannelHour).where(ChannelHour.hour < now - (USUAL_DAYS + 1) * DAY))
 
 
-def _account_open(rules: Throttle, transaction: Transaction, attempt: Attempt) -> bool:
-    limit = rules.account_failures_known if attempt.known_caller else rules.account_failures
-    failures, _ = _failures(
-        transaction, attempt.account_bucket, attempt.account_key, attempt.at - DAY
+# The statements of a login, built once: to build one takes longer than to run it.
+
+_OF_ACCOUNT = and_(
+    ThrottleHit.bucket == bindparam("account_bucket"), ThrottleHit.key == bindparam("account")
+)
+_OF_ACCOUNT_ROW = and_(
+    ThrottleHit.bucket == Bucket.ACCOUNT_ROW, ThrottleHit.key == bindparam("account")
+)
+_OF_CALLER = and_(ThrottleHit.bucket == Bucket.CALLER, ThrottleHit.key == bindparam("caller"))
+_OF_ATTEMPT = ThrottleHit.attempt_id == bindparam("attempt")
+_IN_A_DAY = ThrottleHit.at > bindparam("day_ago")
+
+_count = select(func.count()).where(ThrottleHit.counted)
+_by_caller = (
+    select(
+        func.count().label("failures"),
+        func.count(ThrottleHit.subject.distinct()).label("accounts"),
     )
-    return failures < limit
+    .where(ThrottleHit.counted, _OF_CALLER, _IN_A_DAY)
+    .subquery()
+)
+_by_channel = (
+    select(
+        func.sum(ChannelHour.failures)
+        .filter(ChannelHour.hour == bindparam("hour"))
+        .label("this_hour"),
+        func.sum(ChannelHour.failures).label("last_day"),
+    )
+    .where(ChannelHour.channel == bindparam("channel"), ChannelHour.hour > bindparam("day_ago"))
+    .subquery()
+)
+_FAILURES = select(
+    _count.where(_OF_ACCOUNT, _IN_A_DAY).scalar_subquery(),
+    _count.where(_OF_ACCOUNT_ROW).scalar_subquery(),
+    _by_caller,
+    _by_channel,
+).select_from(_by_caller.join(_by_channel, true()))
+
+_USUAL = select(func.avg(ChannelHour.failures)).where(
+    ChannelHour.channel == bindparam("channel"),
+    ChannelHour.hour.in_(bindparam("same_hours", expanding=True)),
+)
+_ATTEMPTS = select(func.sum(ChannelHour.attempts)).where(
+    ChannelHour.channel == bindparam("channel"), ChannelHour.hour >= bindparam("since")
+)
+
+_HIT = insert(ThrottleHit)
+_GIVE_BACK = delete(ThrottleHit).where(_OF_ATTEMPT)
+_CLEAR = delete(ThrottleHit).where(or_(_OF_ATTEMPT, _OF_ACCOUNT, _OF_ACCOUNT_ROW))
+
+_HOUR = and_(
+    ChannelHour.channel == bindparam("in_channel"), ChannelHour.hour == bindparam("in_hour")
+)
+_TAKE_BACK = update(ChannelHour).where(_HOUR).values(failures=ChannelHour.failures - 1)
+_ALARM = update(ChannelHour).where(_HOUR).values(alarmed=True)
 
 
-def _row_open(rules: Throttle, transaction: Transaction, attempt: Attempt) -> bool:
-    failures, _ = _failures(transaction, Bucket.ACCOUNT_ROW, attempt.account_key, None)
-    return attempt.known_caller or failures < rules.account_failures_in_row
+def _counting(row: sqlite.Insert | postgresql.Insert) -> ReturningInsert[int, bool]:
+    return row.on_conflict_do_update(
+        index_elements=["channel", "hour"],
+        set_={
+            "attempts": ChannelHour.attempts + row.excluded.attempts,
+            "failures": ChannelHour.failures + row.excluded.failures,
+        },
+    ).returning(ChannelHour.failures, ChannelHour.alarmed)
 
 
-def _caller_open(rules: Throttle, transaction: Transaction, attempt: Attempt) -> bool:
-    failures, accounts = _failures(transaction, Bucket.CALLER, attempt.caller_key, attempt.at - DAY)
+_COUNT_SQLITE = _counting(sqlite.insert(ChannelHour))
+_COUNT_POSTGRESQL = _counting(postgresql.insert(ChannelHour))
+
+
+class _Failures(NamedTuple):
+    """What counts against an attempt, in the order of the columns of `_FAILURES`."""
+
+    account: int  # in a day, from this kind of caller
+    row: int  # on the account, in a row
+    caller: int  # in a day, from the caller id
+    caller_accounts: int  # on so many accounts
+    this_hour: int  # in the channel, like the following
+    last_day: int
+
+
+def _account_open(rules: Throttle, attempt: Attempt, failures: _Failures) -> bool:
+    limit = rules.account_failures_known if attempt.known_caller else rules.account_failures
+    if attempt.by_code:
+        limit = min(limit, rules.code_failures)
+    return failures.account < limit
+
+
+def _row_open(rules: Throttle, attempt: Attempt, failures: _Failures) -> bool:
+    return attempt.known_caller or failures.row < rules.account_failures_in_row
+
+
+def _caller_open(
+    rules: Throttle, transaction: Connection, attempt: Attempt, failures: _Failures
+) -> bool:
     if attempt.origin.caller_id is None:
         usual = _daily_attempts(transaction, attempt) * rules.withheld_share
-        return failures < max(usual, rules.withheld_minimum)
+        return failures.caller < max(usual, rules.withheld_minimum)
     factor = rules.partner_factor if attempt.origin.caller_id in rules.partners else 1
-    return failures < rules.caller_failures * factor and accounts < rules.caller_accounts * factor
-
-
-def _failures(
-    transaction: Transaction, bucket: Bucket, key: bytes, since: datetime | None
-) -> tuple[int, int]:
-    """Count the failures in a bucket, and the different subjects they were on."""
-    counted = select(func.count(), func.count(ThrottleHit.subject.distinct())).where(
-        ThrottleHit.bucket == bucket, ThrottleHit.key == key, ThrottleHit.counted
+    return (
+        failures.caller < rules.caller_failures * factor
+        and failures.caller_accounts < rules.caller_accounts * factor
     )
-    if since is not None:
-        counted = counted.where(ThrottleHit.at > since)
-    failures, subjects = transaction.execute(counted).one()
-    return failures, subjects
 
 
-@dataclass(frozen=True)
-class _ChannelFailures:
-    """Failures of a channel: in this hour, in the last day, in a usual hour like this one."""
-
-    this_hour: int
-    last_day: int
-    usual: float
-
-
-def _channel_open(rules: Throttle, attempt: Attempt, failures: _ChannelFailures) -> bool:
+def _channel_open(rules: Throttle, attempt: Attempt, failures: _Failures, usual: float) -> bool:
     broken = (
         failures.last_day >= rules.breaker_minimum
-        and failures.this_hour >= failures.usual * rules.breaker_factor
+        and failures.this_hour >= usual * rules.breaker_factor
     )
     return attempt.known_caller or not broken
 
 
-def _channel_failures(transaction: Transaction, attempt: Attempt) -> _ChannelFailures:
+def _failures(transaction: Connection, attempt: Attempt) -> _Failures:
+    """Make every count, whatever the first ones would say (D07)."""
+    values = {
+        "account_bucket": attempt.account_bucket,
+        "account": attempt.account_key,
+        "caller": attempt.caller_key,
+        "day_ago": attempt.at - DAY,
+        "channel": attempt.origin.channel,
+        "hour": _hour(attempt.at),
+    }
+    counts = transaction.execute(_FAILURES, values).one()
+    return _Failures(*[count or 0 for count in counts])
+
+
+def _usual_failures(
+    rules: Throttle, transaction: Connection, attempt: Attempt, failures: _Failures
+) -> float:
+    """Give the channel's mean of an hour like this one; infinite while no rule would look at it.
+
+    Whether one does depends on the channel alone, so that it tells nothing of an account (D07).
+    """
+    if failures.last_day < min(rules.alarm_minimum, rules.breaker_minimum):
+        return math.inf
     now = _hour(attempt.at)
     same_hours = [now - days * DAY for days in range(1, USUAL_DAYS + 1)]
-    rows = transaction.execute(
-        select(ChannelHour.hour, ChannelHour.failures).where(
-            ChannelHour.channel == attempt.origin.channel,
-            (ChannelHour.hour > attempt.at - DAY) | ChannelHour.hour.in_(same_hours),
-        )
-    ).all()
-    usual = [failures for at, failures in rows if at in same_hours]
-    return _ChannelFailures(
-        this_hour=sum(failures for at, failures in rows if at == now),
-        last_day=sum(failures for at, failures in rows if at > attempt.at - DAY),
-        usual=sum(usual) / max(len(usual), 1),
-    )
+    values = {"channel": attempt.origin.channel, "same_hours": same_hours}
+    return float(transaction.scalar(_USUAL, values) or 0)
 
 
-def _daily_attempts(transaction: Transaction, attempt: Attempt) -> float:
-    total = transaction.scalar(
-        select(func.sum(ChannelHour.attempts)).where(
-            ChannelHour.channel == attempt.origin.channel,
-            ChannelHour.hour >= attempt.at - USUAL_DAYS * DAY,
-        )
+def _daily_attempts(transaction: Connection, attempt: Attempt) -> float:
+    since = attempt.at - USUAL_DAYS * DAY
+    values = {"channel": attempt.origin.channel, "since": since}
+    return float(transaction.scalar(_ATTEMPTS, values) or 0) / USUAL_DAYS
+
+
+def _hit(transaction: Connection, attempt: Attempt, *, counted: bool) -> None:
+    """Leave a row in each bucket."""
+    common = {"attempt_id": attempt.id, "counted": counted, "at": attempt.at}
+    account = {"key": attempt.account_key, "subject": attempt.caller_key, **common}
+    caller = {"key": attempt.caller_key, "subject": attempt.account_key, **common}
+    transaction.execute(
+        _HIT,
+        [
+            {"bucket": attempt.account_bucket, **account},
+            {"bucket": Bucket.ACCOUNT_ROW, **account},
+            {"bucket": Bucket.CALLER, **caller},
+        ],
     )
-    return float(total or 0) / USUAL_DAYS
 
 
 def _count_in_channel(
-    database: Database, transaction: Transaction, attempt: Attempt, *, counted: bool
+    store: Store, transaction: Connection, attempt: Attempt, *, counted: bool
 ) -> tuple[int, bool]:
     """Add an attempt to its hour; give the failures before it, and whether the alarm was raised.
 
     Last of the transaction: every login of the channel meets in this row.
     """
-    insert = sqlite.insert if database.sqlite else postgresql.insert
-    row = insert(ChannelHour).values(
-        channel=attempt.origin.channel,
-        hour=_hour(attempt.at),
-        attempts=int(counted),
-        failures=int(counted),
-        alarmed=False,
-    )
-    failures, alarmed = transaction.execute(
-        row.on_conflict_do_update(
-            index_elements=["channel", "hour"],
-            set_={
-                "attempts": ChannelHour.attempts + row.excluded.attempts,
-                "failures": ChannelHour.failures + row.excluded.failures,
-            },
-        ).returning(ChannelHour.failures, ChannelHour.alarmed)
-    ).one()
+    values = {
+        "channel": attempt.origin.channel,
+        "hour": _hour(attempt.at),
+        "attempts": int(counted),
+        "failures": int(counted),
+        "alarmed": False,
+    }
+    statement = _COUNT_SQLITE if store.database.sqlite else _COUNT_POSTGRESQL
+    failures, alarmed = transaction.execute(statement, values).one()
     return failures - int(counted), alarmed
 
 
-def _alarm(transaction: Transaction, attempt: Attempt, this_hour: int, usual: float) -> None:
+def _take_from_channel(transaction: Connection, attempt: Attempt) -> None:
+    transaction.execute(_TAKE_BACK, _hour_of(attempt))
+
+
+def _alarm(transaction: Connection, attempt: Attempt, this_hour: int, usual: float) -> None:
     """Raise the alarm of this hour; the row is locked, so that nobody else does."""
-    transaction.execute(update(ChannelHour).where(_hour_of(attempt)).values(alarmed=True))
+    transaction.execute(_ALARM, _hour_of(attempt))
     log.warning(
         "login_failures_alarm", channel=attempt.origin.channel, this_hour=this_hour, usual=usual
     )
 
 
-def _hour_of(attempt: Attempt) -> ColumnElement[bool]:
-    return and_(
-        ChannelHour.channel == attempt.origin.channel, ChannelHour.hour == _hour(attempt.at)
-    )
+def _hour_of(attempt: Attempt) -> dict[str, Any]:
+    return {"in_channel": attempt.origin.channel, "in_hour": _hour(attempt.at)}
 
 
 def _hour(instant: datetime) -> datetime:

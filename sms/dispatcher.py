@@ -12,16 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
-from uuid import UUID
 
 import structlog
-from sqlalchemy import select
 
 from shared import outbox
 from shared.clock import Chance
 from shared.errors import StoreDownError
-from shared.models import Message
-from shared.outbox import Claim, Report, Result
+from shared.outbox import Claim, Report, Result, TemplateError
 from shared.rules import Outbox
 from shared.store import Store
 from sms.provider import Outgoing, Provider, ProviderStoppedError
@@ -71,14 +68,16 @@ class Dispatcher:
         self._asking_seconds = store.rules.outbox.lease_seconds / 2
         self._stopping = asyncio.Event()
         self._halted = False  # by the provider: our configuration is wrong
-        self._store_answers: bool | None = None
+        self._store_answered = False
+        self._unanswered: set[Callable[..., object]] = set()  # each when it was last asked for
         self._throttled_until = 0.0  # in the loop's time
         self._under_way: set[asyncio.Task[None]] = set()
 
     @property
     def working(self) -> bool:
         """Say whether messages go out: the database answers, the provider lets us in."""
-        return self._store_answers is True and not self._halted and not self._stopping.is_set()
+        store_answers = self._store_answered and not self._unanswered
+        return store_answers and not self._halted and not self._stopping.is_set()
 
     async def run(self) -> None:
         """Send until `stop`; then let what is under way end, for `Pace.stop` at most."""
@@ -115,26 +114,34 @@ class Dispatcher:
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
             return True
-        claimed = await self._in_pool(
-            _claim, self._store, self._provider.name, self._templates, free
+        claims = await self._in_pool(
+            outbox.claim, self._store, self._provider.name, self._templates.render, free
         )
-        for claim, message in claimed:
-            task = asyncio.create_task(self._bring(claim, message))
+        for claim in claims:
+            task = asyncio.create_task(self._bring(claim))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        return bool(claimed)
+        return bool(claims)
 
-    async def _bring(self, claim: Claim, message: Outgoing) -> None:
+    async def _bring(self, claim: Claim) -> None:
         """Send one message and keep what came of it."""
-        report = await self._send(message)
+        report = await self._send(claim)
         if report.retry_after is not None:  # it throttles us, not this message alone
             until = asyncio.get_running_loop().time() + report.retry_after
             self._throttled_until = max(self._throttled_until, until)
         await self._keep(claim, report)
 
-    async def _send(self, message: Outgoing) -> Report:
+    async def _send(self, claim: Claim) -> Report:
         if self._stopping.is_set() or self._halted:
             return Report(Result.RETRY, "not-asked")
+        try:
+            message = self._outgoing(claim)
+        except TemplateError as error:
+            log.error("message_refused", message=str(claim.message_id), why=str(error))
+            return Report(Result.REFUSED, "no-template")
+        return await self._ask(message)
+
+    async def _ask(self, message: Outgoing) -> Report:
         try:
             async with asyncio.timeout(self._asking_seconds):
                 return await self._provider.send(message)
@@ -173,39 +180,43 @@ class Dispatcher:
     async def _settle(self) -> bool:
         """Ask what became of uncertain messages, and only then move on what waits for time."""
         if not self._halted:
-            doubts = await self._in_pool(_doubts, self._store, self._provider.name, self._templates)
+            doubts = await self._in_pool(outbox.doubts, self._store, self._provider.name, DOUBTS)
             await self._look_up(doubts)
         if not self._halted:  # else nobody could ask before a repeat
             await self._in_pool(outbox.recover, self._store)
         return False
 
-    async def _look_up(self, doubts: list[tuple[Claim, Outgoing]]) -> None:
+    async def _look_up(self, doubts: list[Claim]) -> None:
         """Look up uncertain messages, a few at once, for as long as one send may take."""
         few = asyncio.Semaphore(self._pace.at_once)
 
-        async def look_up(claim: Claim, message: Outgoing) -> None:
+        async def look_up(claim: Claim) -> None:
             async with few:
-                report = await self._fate(message)
+                report = await self._fate(claim)
             if report is not None:
                 await self._keep(claim, report)
 
         try:
             async with asyncio.timeout(self._asking_seconds), asyncio.TaskGroup() as group:
-                for claim, message in doubts:
-                    group.create_task(look_up(claim, message))
+                for claim in doubts:
+                    group.create_task(look_up(claim))
         except TimeoutError:
             log.warning("look_up_unanswered", provider=self._provider.name)
 
-    async def _fate(self, message: Outgoing) -> Report | None:
+    async def _fate(self, claim: Claim) -> Report | None:
         if self._halted:
             return None
         try:
-            return await self._provider.look_up(message)
+            return await self._provider.look_up(self._outgoing(claim))
         except ProviderStoppedError:
             self._halt()
         except Exception:  # a fault of ours: the provider is asked again later
             log.exception("look_up_failed", provider=self._provider.name)
         return None
+
+    def _outgoing(self, claim: Claim) -> Outgoing:
+        sender = self._templates.sender(claim.template)
+        return Outgoing(claim.attempt_id, claim.destination, claim.text, sender)
 
     def _halt(self) -> None:
         """Stop asking this provider until the service is started again; this is the alarm."""
@@ -223,18 +234,24 @@ class Dispatcher:
             await asyncio.wait(late, timeout=self._pace.stop)
 
     async def _in_pool(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function of the store in the pool; tell once that the database went or came."""
+        """Run a function of the store in the pool; tell once that the database went or came.
+
+        It is back when all that failed works again: one that is locked or whose disk is full
+        still answers what needs no writing.
+        """
         loop = asyncio.get_running_loop()
         try:
             result = await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
         except StoreDownError as error:
-            if self._store_answers is not False:
+            if not self._unanswered:
                 log.error("store_away", why=str(error))
-            self._store_answers = False
+            self._unanswered.add(function)
             raise
-        if self._store_answers is False:
-            log.warning("store_back")
-        self._store_answers = True
+        self._store_answered = True
+        if function in self._unanswered:
+            self._unanswered.remove(function)
+            if not self._unanswered:
+                log.warning("store_back")
         return result
 
     async def _pause(self, seconds: float) -> None:
@@ -254,39 +271,3 @@ def backoff(rules: Outbox, failures: int, chance: Chance) -> float:
     """Give the seconds until the next try: doubled at each failure, from half to all of it."""
     longest = min(rules.retry_seconds * 2.0 ** min(failures, 30), rules.retry_longest_seconds)
     return longest * (1 + chance(JITTER_STEPS + 1) / JITTER_STEPS) / 2
-
-
-def _claim(
-    store: Store, provider: str, templates: Templates, limit: int
-) -> list[tuple[Claim, Outgoing]]:
-    claims = outbox.claim(store, provider, templates.render, limit)
-    kinds = _kinds(store, claims)
-    return [(claim, _outgoing(claim, templates, kinds[claim.message_id][0])) for claim in claims]
-
-
-def _doubts(store: Store, provider: str, templates: Templates) -> list[tuple[Claim, Outgoing]]:
-    """Give the uncertain messages that were this provider's."""
-    claims = outbox.doubts(store, DOUBTS)
-    kinds = _kinds(store, claims)
-    return [
-        (claim, _outgoing(claim, templates, template))
-        for claim in claims
-        for template, asked in [kinds[claim.message_id]]
-        if asked == provider
-    ]
-
-
-def _kinds(store: Store, claims: list[Claim]) -> dict[UUID, tuple[str, str | None]]:
-    """Give template and provider of each message."""
-    if not claims:  # as most of the time
-        return {}
-    wanted = select(Message.id, Message.template, Message.provider).where(
-        Message.id.in_([claim.message_id for claim in claims])
-    )
-    with store.database.read() as transaction:
-        return {row.id: (row.template, row.provider) for row in transaction.execute(wanted)}
-
-
-def _outgoing(claim: Claim, templates: Templates, template: str) -> Outgoing:
-    sender = templates.sender(template)
-    return Outgoing(claim.attempt_id, claim.destination, claim.text, sender)

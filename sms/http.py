@@ -5,6 +5,7 @@ The store is called through the pool, never from the loop. Nothing of a request 
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from sqlalchemy import select
 
 from shared import outbox
 from shared.errors import StoreDownError
+from shared.models import MessageState
 from shared.store import Store
 from sms.providers.twilio import STATUS_PATH, TwilioReceipts
 
@@ -26,6 +28,8 @@ LARGEST_BODY = 16 * 1024
 MOST_FIELDS = 100
 BODY_SECONDS = 5.0
 PROBE_SECONDS = 2.0
+RETRY_SECONDS = 2.0
+MOST_HELD = 10_000
 STOP_SECONDS = 3.0
 FORM = "application/x-www-form-urlencoded"
 
@@ -53,7 +57,9 @@ def application(backend: Backend) -> web.Application:
     app.router.add_get("/healthz", _alive)
     app.router.add_get("/readyz", _Readiness(backend).answer)
     if backend.receipts is not None:
-        callback = _TwilioStatus(backend.store, backend.pool, backend.receipts)
+        keeper = _ReceiptKeeper(backend.store, backend.pool)
+        app.cleanup_ctx.append(keeper.retrying)
+        callback = _TwilioStatus(backend.receipts, keeper)
         app.router.add_post(STATUS_PATH + "/{attempt_id}", callback.answer)
     return app
 
@@ -116,13 +122,79 @@ def _answers(store: Store) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _Receipt:
+    attempt_id: UUID
+    provider_id: str
+    state: MessageState
+
+
+class _ReceiptKeeper:
+    """Keeps receipts; those that come while the database is away as soon as it is back.
+
+    A 503 is no help: of itself Twilio asks again only where it could not connect, and at the very
+    most for 15 s (twilio.com/docs/usage/webhooks/webhooks-connection-overrides).
+    """
+
+    def __init__(self, store: Store, pool: Executor) -> None:
+        self._store = store
+        self._pool = pool
+        self._held: deque[_Receipt] = deque()
+
+    async def keep(self, receipt: _Receipt) -> bool:
+        """Keep a receipt, False if there is no such attempt; StoreDownError if it has to wait."""
+        try:
+            return await self._keep(receipt)
+        except StoreDownError:
+            if len(self._held) < MOST_HELD:
+                self._held.append(receipt)
+            else:
+                log.error("receipt_lost", attempt=str(receipt.attempt_id))
+            raise
+
+    async def retrying(self, _: web.Application) -> AsyncIterator[None]:
+        """Keep what waits, as long as the application runs."""
+        retrying = asyncio.create_task(self._retry())
+        yield
+        retrying.cancel()
+        await asyncio.wait([retrying])
+
+    async def _retry(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._keep_held()
+
+    async def _keep_held(self) -> None:
+        while self._held:
+            receipt = self._held[0]
+            try:
+                await self._keep(receipt)
+            except StoreDownError:
+                return
+            except Exception:  # a fault of ours must not hold up the others
+                log.exception("receipt_lost", attempt=str(receipt.attempt_id))
+            self._held.popleft()
+
+    async def _keep(self, receipt: _Receipt) -> bool:
+        known = await asyncio.get_running_loop().run_in_executor(
+            self._pool,
+            outbox.receipt,
+            self._store,
+            receipt.attempt_id,
+            receipt.provider_id,
+            receipt.state,
+        )
+        if known:
+            log.info("receipt_kept", attempt=str(receipt.attempt_id), state=receipt.state)
+        return known
+
+
 class _TwilioStatus:
     """Takes Twilio's status callbacks. They repeat and overtake one another: 204 for each."""
 
-    def __init__(self, store: Store, pool: Executor, receipts: TwilioReceipts) -> None:
-        self._store = store
-        self._pool = pool
+    def __init__(self, receipts: TwilioReceipts, keeper: _ReceiptKeeper) -> None:
         self._receipts = receipts
+        self._keeper = keeper
 
     async def answer(self, request: web.Request) -> web.Response:
         attempt_id = _uuid(request.match_info["attempt_id"])
@@ -137,18 +209,8 @@ class _TwilioStatus:
             raise web.HTTPForbidden
         if receipt.state is None:
             log.warning("receipt_status_unknown", attempt=str(attempt_id))
-            return web.Response(status=HTTPStatus.NO_CONTENT)
-        known = await asyncio.get_running_loop().run_in_executor(
-            self._pool,
-            outbox.receipt,
-            self._store,
-            attempt_id,
-            receipt.provider_id,
-            receipt.state,
-        )
-        if not known:
+        elif not await self._keeper.keep(_Receipt(attempt_id, receipt.provider_id, receipt.state)):
             raise web.HTTPNotFound
-        log.info("receipt_kept", attempt=str(attempt_id), state=receipt.state)
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
 

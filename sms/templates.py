@@ -8,7 +8,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Self
 
+from shared import notices
 from shared.errors import SettingsError
+from shared.outbox import TemplateError
 from shared.resets import Template
 
 DEFAULT_FILE = Path(__file__).with_name("templates.toml")
@@ -28,6 +30,10 @@ EXTENSION = frozenset("\f^{}\\[~]|€")
 LONGEST: Mapping[str, Mapping[str, str]] = {
     Template.PASSWORD: {"password": "00000000"},
     Template.PASSWORD_OLD_MOBILE: {"password": "00000000"},
+    notices.Template.CODE: {"code": "000000", "minutes": "00"},
+    notices.Template.CODE_OLD_MOBILE: {"code": "000000", "minutes": "00"},
+    notices.Template.ACCOUNT_CREATED: {},
+    notices.Template.PROVISIONAL: {"digits": "00000000"},
 }
 
 
@@ -56,11 +62,19 @@ class Templates:
 
     def render(self, template: str, variables: Mapping[str, str]) -> str:
         """Fill a text; this is the outbox's `Render`."""
-        return self._texts[template].fill(variables)
+        try:
+            return self._text(template).fill(variables)
+        except KeyError:
+            raise TemplateError(f"template {template}: the message lacks a variable") from None
 
     def sender(self, template: str) -> str:
-        """Give what the telephone shows as the origin of such a message."""
-        return self._texts[template].sender
+        """Give what the telephone shows as the origin of such a message; TemplateError."""
+        return self._text(template).sender
+
+    def _text(self, template: str) -> _Text:
+        if template not in self._texts:  # queued by a newer version
+            raise TemplateError(f"template {template}: unknown")
+        return self._texts[template]
 
 
 def check(path: Path = DEFAULT_FILE) -> list[str]:
@@ -77,8 +91,9 @@ def septets(text: str) -> int:
 
 
 def _grouped(digits: str) -> str:
-    """Write digits by fours, as people read and key them (D14)."""
-    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+    """Write digits in groups, as people read and key them (D14): 1234 5678, 123 456."""
+    size = 4 if len(digits) % 4 == 0 else 3
+    return " ".join(digits[at : at + size] for at in range(0, len(digits), size))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,12 +11,20 @@ from ivr.errors import ScriptError
 from ivr.prompts import PromptError
 from shared.errors import StoreError
 from svi.accounts import accounts
+from svi.api import api
+from svi.audit import audit
 from svi.call import call
 from svi.calls import calls
 from svi.check import check
 from svi.gateway import gateway
+from svi.incident import incident
+from svi.keys import keys
+from svi.letters import letters
+from svi.life_cycle import OF_ACCOUNTS
 from svi.prompts import prompts
 from svi.sms import sms
+from svi.tasks import tasks
+from svi.transition import transition
 from svi.up import up
 from svi.voice import voice
 
@@ -37,8 +45,27 @@ def cli() -> None:
     """
 
 
-for _command in (accounts, call, calls, check, gateway, prompts, sms, up, voice):
+for _command in (
+    accounts,
+    api,
+    audit,
+    call,
+    calls,
+    check,
+    gateway,
+    incident,
+    keys,
+    letters,
+    prompts,
+    sms,
+    tasks,
+    transition,
+    up,
+    voice,
+):
     cli.add_command(_command)
+for _command in OF_ACCOUNTS:
+    accounts.add_command(_command)
 
 
 def main() -> None:

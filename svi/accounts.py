@@ -6,8 +6,11 @@ from pathlib import Path
 import click
 
 from shared import accounts as store_accounts
+from shared import disclosure
 from shared.accounts import NewAccount
-from shared.claimants import ImportRefusedError, ImportResult, import_claimants
+from shared.claimants import ImportResult, import_claimants
+from shared.csv_file import ImportRefusedError
+from shared.files import write_whole
 from shared.secret import Secret
 from shared.store import Store
 from svi.service import load_settings, open_store, prepare_home
@@ -112,3 +115,47 @@ def show(caisse: str, number: str) -> None:
         click.echo(f"  {person}")
     for credential in view.credentials:
         click.echo(f"  {credential}")
+
+
+@accounts.command("export")
+@caisse_option
+@number_option
+@click.option(
+    "--file", type=click.Path(path_type=Path), required=True, help="Le fichier JSON à écrire."
+)
+def export(caisse: str, number: str, file: Path) -> None:
+    """Écrit tout ce que l'on tient d'un dossier et de ses personnes (demande d'accès, RGPD).
+
+    Le fichier contient des données en clair : son propriétaire seul peut le lire. L'opération est
+    inscrite au journal d'audit.
+
+    \b
+    Exemple :
+      svi accounts export --caisse 92 --number 0000354 --file dossier.json
+    """
+    with open_store(load_settings()) as store:
+        text = disclosure.export(store, caisse, number)
+    if text is None:
+        raise click.ClickException("il n'y a pas de tel dossier")
+    write_whole(file, text, mode=0o600)
+    click.echo(f"{file} : écrit")
+
+
+@accounts.command("erase")
+@caisse_option
+@number_option
+@click.confirmation_option(prompt="Effacer les personnes de ce dossier, sans retour possible ?")
+def erase(caisse: str, number: str) -> None:
+    """Efface les personnes d'un dossier et met fin à ses secrets (demande d'effacement, RGPD).
+
+    Restent le numéro, les paiements et le journal d'audit, le temps que la loi demande.
+
+    \b
+    Exemple :
+      svi accounts erase --caisse 92 --number 0000354 --yes
+    """
+    with open_store(load_settings()) as store:
+        found = disclosure.erase(store, caisse, number)
+    if not found:
+        raise click.ClickException("il n'y a pas de tel dossier")
+    click.echo("dossier effacé")

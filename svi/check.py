@@ -11,6 +11,7 @@ from ivr.errors import ScriptError
 from ivr.prompts import Catalogue
 from ivr.script_files import load_script
 from shared.errors import SettingsError
+from shared.letters.texts import load_texts
 from shared.rules import load_rules
 from sms import templates
 from svi.service import load_settings
@@ -18,7 +19,7 @@ from svi.service import load_settings
 
 @click.command()
 def check() -> None:
-    """Vérifie le script d'appel, les règles, les textes des SMS et les fichiers d'Asterisk.
+    """Vérifie le script d'appel, les règles, les textes et les fichiers d'Asterisk.
 
     Chaque défaut tient en une ligne : fichier, clé, raison. Rien n'est démarré ni modifié.
 
@@ -30,6 +31,8 @@ def check() -> None:
     findings: list[str] = []
     with _collected(findings):
         load_rules(settings.rules)
+    with _collected(findings):
+        load_texts(settings.letter_texts)
     findings += templates.check(settings.templates)
     script = catalogue = None
     with _collected(findings):

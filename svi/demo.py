@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from sqlalchemy import func, select
+import click
+from sqlalchemy import func, select, tuple_
 
 from shared import credentials
 from shared.claimants import import_claimants
 from shared.models import Account, Payment
 from shared.secret import Secret
 from shared.store import Store
+from svi.settings import Settings
 
 CLAIMANTS = Path(__file__).with_name("demo.csv")
 
@@ -39,6 +41,18 @@ DOSSIERS = (
     Dossier("20 1", "2A", "0031899", "94037215", ((date(2026, 11, 5), 20_001),)),
     Dossier("64 1", "641", "0707070", "61583920"),
 )
+
+
+def refuse_real_people(settings: Settings, store: Store) -> None:
+    """Keep a shared database's own dossiers out: here passwords are shown in clear (D12)."""
+    invented = [(dossier.caisse, dossier.number) for dossier in DOSSIERS]
+    real = select(Account.id).where(tuple_(Account.caisse, Account.number).not_in(invented))
+    with store.database.read() as transaction:
+        if settings.database_url and transaction.scalar(real.limit(1)):
+            raise click.ClickException(
+                "SVI_DATABASE_URL : cette base a d'autres dossiers que ceux de démonstration ;"
+                " lancez svi voice et svi gateway"
+            )
 
 
 def fill(store: Store) -> None:

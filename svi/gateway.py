@@ -1,69 +1,100 @@
-"""`svi gateway`: the SMS gateway."""
+"""`svi gateway`: the SMS gateway and the store's HTTP API."""
 
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import click
 
 from shared import logs
+from shared.api import http as api
+from shared.api.table import ROUTES
 from shared.store import Store
 from sms.dispatcher import Dispatcher
 from sms.http import Backend, application, serving
 from sms.provider import Provider
+from sms.providers.file import FileProvider
 from sms.providers.twilio import TwilioAccount, TwilioReceipts, TwilioSettings, open_twilio
 from sms.templates import Templates
-from svi.service import load_settings, open_store
+from svi import demo
+from svi.service import load_settings, open_store, prepare_home
 from svi.settings import Settings
 
 POOL_SIZE = 4  # threads that speak to the database
+API_POOL_SIZE = 16  # the same for the API; each waits for a core to compute Argon2 (D13)
 
 
 @click.command()
 def gateway() -> None:
-    """Démarre la passerelle SMS : elle envoie par Twilio les messages en attente.
+    """Démarre la passerelle : elle envoie les SMS en attente et sert l'API du site web.
 
     Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et les accusés
-    de Twilio, qui les adresse à SVI_PUBLIC_URL. Plusieurs peuvent servir la même base.
+    de Twilio, qui les adresse à SVI_PUBLIC_URL. L'API est à part, sur SVI_API_HOST et SVI_API_PORT,
+    et ne doit jamais être publique. Plusieurs passerelles peuvent servir la même base.
 
     \b
     Exemple :
       SVI_TWILIO_ACCOUNT=/run/secrets/twilio.json SVI_PUBLIC_URL=https://sms.exemple.fr svi gateway
     """
     settings = load_settings()
-    if not settings.public_url:
-        raise click.ClickException("SVI_PUBLIC_URL : il faut l'adresse où Twilio nous joint")
-    account = TwilioAccount.load(settings.twilio_account)
+    account = None if settings.demo else _account(settings)
     templates = Templates.load(settings.templates)
+    prepare_home(settings)
     logs.configure(settings.logs / "gateway.log")
     with open_store(settings) as store:
+        if settings.demo:
+            demo.refuse_real_people(settings, store)
         asyncio.run(_serve(settings, store, templates, account))
 
 
+def _account(settings: Settings) -> TwilioAccount:
+    """Read who we are at Twilio, and make sure that it can reach us."""
+    if not settings.public_url:
+        raise click.ClickException("SVI_PUBLIC_URL : il faut l'adresse où Twilio nous joint")
+    return TwilioAccount.load(settings.twilio_account)
+
+
 async def _serve(
-    settings: Settings, store: Store, templates: Templates, account: TwilioAccount
+    settings: Settings, store: Store, templates: Templates, account: TwilioAccount | None
 ) -> None:
     """Send messages and take receipts until a signal tells to stop."""
+    receipts = TwilioReceipts(account, settings.public_url) if account else None
+    with ThreadPoolExecutor(POOL_SIZE) as pool, ThreadPoolExecutor(API_POOL_SIZE) as api_pool:
+        async with _provider(settings, store, account) as provider:
+            dispatcher = Dispatcher(store, provider, templates, pool)
+            app = application(Backend(store, pool, lambda: dispatcher.working, receipts))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, dispatcher.stop)
+            async with (
+                serving(app, settings.gateway_host, settings.gateway_port),
+                api.serving(
+                    api.application(store, api_pool, ROUTES), settings.api_host, settings.api_port
+                ),
+            ):
+                click.echo("ready")
+                await dispatcher.run()
+
+
+@asynccontextmanager
+async def _provider(
+    settings: Settings, store: Store, account: TwilioAccount | None
+) -> AsyncIterator[Provider]:
+    """Open the way out: Twilio, or a file when this is a demonstration."""
+    if account is None:
+        yield FileProvider(settings.messages, lambda _: None, only_invented_people=True)
+        return
     twilio = TwilioSettings(
         account=account,
         public_url=settings.public_url,
         validity=timedelta(hours=store.rules.reset.message_hours),
         url=settings.twilio_url,
     )
-    with ThreadPoolExecutor(POOL_SIZE) as pool:
-        async with open_twilio(twilio) as provider:
-            dispatcher = Dispatcher(store, provider, templates, pool)
-            receipts = TwilioReceipts(account, settings.public_url)
-            app = application(Backend(store, pool, lambda: dispatcher.working, receipts))
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, dispatcher.stop)
-            async with serving(app, settings.gateway_host, settings.gateway_port):
-                click.echo("ready")
-                await dispatcher.run()
+    async with open_twilio(twilio) as provider:
+        yield provider
 
 
 @contextmanager

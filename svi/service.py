@@ -1,8 +1,9 @@
 """What several commands begin with: the settings, the store, the call script."""
 
+import ctypes
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -13,6 +14,7 @@ from sqlalchemy import make_url
 from ivr.prompts import missing
 from ivr.script import Script
 from ivr.script_files import load_script, reason_in_french
+from shared.audit_seal import seal_new
 from shared.database import Database
 from shared.errors import StoreDownError, StoreError
 from shared.keyring import KeyRing
@@ -22,6 +24,10 @@ from shared.store import Store
 from svi.settings import Settings
 
 TIDY_SECONDS = 3600
+SEAL_SECONDS = 10
+
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+_LARGE_BLOCK = 1 << 20  # bytes: below a hash's 19 MiB (D13), far above anything else
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +43,7 @@ def load_settings() -> Settings:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the machine does: a call takes two."""
+    """Allow as many open files as the machine does: a call takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -59,12 +65,18 @@ def prepare_home(settings: Settings) -> None:
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
     """Open the store that exists."""
+    _return_large_blocks()
     store = Store.open(settings.url, settings.keys, load_rules(settings.rules))
     try:
         with _database_named(settings):
             yield store
     finally:
         store.close()
+
+
+def _return_large_blocks() -> None:
+    """Have free(3) return a hash's memory at once: glibc would keep one or more in each arena."""
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 @contextmanager
@@ -79,23 +91,28 @@ def _database_named(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def housekeeping(store: Store) -> Iterator[None]:
-    """Tidy the store now and then, as long as the block runs."""
+    """Tidy the store and seal its audit now and then, as long as the block runs."""
     stop = threading.Event()
 
-    def tidy_hourly() -> None:
-        while not stop.wait(TIDY_SECONDS):
+    def repeat(work: Callable[[Store], object], seconds: float) -> None:
+        while not stop.wait(seconds):
             try:
-                tidy(store)
+                work(store)
             except StoreError as error:
-                log.error("tidy_failed", why=str(error))
+                log.error("housekeeping_failed", work=work.__name__, why=str(error))
 
-    thread = threading.Thread(target=tidy_hourly, name="tidy", daemon=True)
-    thread.start()
+    threads = [
+        threading.Thread(target=repeat, args=job, name=job[0].__name__, daemon=True)
+        for job in ((tidy, TIDY_SECONDS), (seal_new, SEAL_SECONDS))
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
 def load_playable_script(settings: Settings) -> Script:

@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ivr.script_files import DEFAULT_FOLDER
+from shared.letters.texts import DEFAULT_FILE as LETTER_TEXTS
 from shared.rules import DEFAULT_FILE
 from sms.providers.twilio import API
 from sms.templates import DEFAULT_FILE as TEMPLATES
@@ -25,6 +26,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SVI_", frozen=True)
 
     home: Path = Field(default=Path("var"), description="database, keys, prompts, logs")
+    keys: Path = Field(
+        default_factory=lambda data: data["home"] / "keys.json",
+        description="the key ring, outside the database (D13); mode 0600",
+    )
     database_url: str = Field(default="", description="default: SQLite in SVI_HOME", repr=False)
     rules: Path = Field(
         default=DEFAULT_FILE, description="limits that hold for every channel (D20)"
@@ -33,18 +38,38 @@ class Settings(BaseSettings):
     asterisk: Path = Field(
         default=CACHE / "svi/asterisk-22", description="made by tools/asterisk.sh"
     )
-    sip_host: str = "127.0.0.1"
+    sip_host: str = Field(default="127.0.0.1", description="as callers reach it: not 0.0.0.0")
     sip_port: int = Field(default=5060, ge=1, le=65535)
+    ami: Path = Field(
+        default_factory=lambda data: data["home"] / "ami.json",
+        description="how to reach Asterisk's manager: JSON, host, port, user, secret",
+    )
     agi_host: str = "127.0.0.1"
     agi_port: int = Field(default=4573, ge=0, le=65535)
+    letters: Path | None = Field(default=None, description="default: SVI_HOME/letters")
+    letter_texts: Path = Field(default=LETTER_TEXTS, description="what letters say (R09, R25)")
+    printer: Path | None = Field(
+        default=None, description="the printer's certificate, PEM; default: SVI_HOME/printer.pem"
+    )
     templates: Path = Field(default=TEMPLATES, description="what messages say (D14)")
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(default=4580, ge=0, le=65535)
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=4581, ge=0, le=65535)
     public_url: str = Field(default="", description="the gateway as Twilio reaches it, no path")
     twilio_account: Path = Field(
         default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"
     )
     twilio_url: str = API
+    demo: bool = Field(default=False, description="invented dossiers; SMS into a file")
+
+    @field_validator("sip_host")
+    @classmethod
+    def _reachable(cls, host: str) -> str:
+        """Refuse what no caller could send sound to: it is told to them as it is."""
+        if host == "0.0.0.0":  # noqa: S104
+            raise PydanticCustomError("sip_host", "il faut l'adresse que les appelants joignent")
+        return host
 
     @field_validator("database_url")
     @classmethod
@@ -62,11 +87,6 @@ class Settings(BaseSettings):
         return url
 
     @property
-    def keys(self) -> Path:
-        """The key ring, outside the database (D13)."""
-        return self.home / "keys.json"
-
-    @property
     def prompts(self) -> Path:
         """The audio of the prompts."""
         return self.home / "prompts"
@@ -77,14 +97,19 @@ class Settings(BaseSettings):
         return self.home / "logs"
 
     @property
-    def ami(self) -> Path:
-        """How to reach Asterisk's manager interface: JSON, host, port, user, secret."""
-        return self.home / "ami.json"
+    def messages(self) -> Path:
+        """Where the SMS of the demonstration are written, one JSON object a line."""
+        return self.home / "sms.jsonl"
 
     @property
-    def messages(self) -> Path:
-        """Where `svi up` writes the SMS of the demonstration, one JSON object a line."""
-        return self.home / "sms.jsonl"
+    def letters_folder(self) -> Path:
+        """Where the printer picks up letters."""
+        return self.letters or self.home / "letters"
+
+    @property
+    def printer_certificate(self) -> Path:
+        """What letters are encrypted to."""
+        return self.printer or self.home / "printer.pem"
 
     @property
     def url(self) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 import click
-from sqlalchemy import select, tuple_
 
 from ivr.ami import AmiLink, AsteriskDownError
 from ivr.asterisk import Asterisk, AsteriskSettings
@@ -17,7 +16,6 @@ from ivr.script_files import load_script
 from ivr.server import VoiceServer
 from shared import logs
 from shared.files import write_whole
-from shared.models import Account
 from shared.secret import Secret
 from shared.store import Store
 from sms.provider import Outgoing
@@ -64,8 +62,8 @@ def up() -> None:
         logs.configure(settings.logs / "voice.log")
         store = stack.enter_context(open_store(settings))
         stack.enter_context(housekeeping(store))
+        demo.refuse_real_people(settings, store)
         demo.fill(store)
-        refuse_real_people(settings, store)
         stack.enter_context(_messages_shown(settings, store))
         asterisk = stack.enter_context(_running(settings, VoiceServer(store, script)))
         click.echo(_screen(settings))
@@ -89,18 +87,6 @@ def _alone(settings: Settings) -> Iterator[None]:
                 f"{settings.home} : un autre svi up s'en sert ; donnez un autre SVI_HOME"
             ) from None
         yield
-
-
-def refuse_real_people(settings: Settings, store: Store) -> None:
-    """Keep a shared database's own dossiers out: here passwords are shown on the screen (D12)."""
-    invented = [(dossier.caisse, dossier.number) for dossier in demo.DOSSIERS]
-    real = select(Account.id).where(tuple_(Account.caisse, Account.number).not_in(invented))
-    with store.database.read() as transaction:
-        if settings.database_url and transaction.scalar(real.limit(1)):
-            raise click.ClickException(
-                "SVI_DATABASE_URL : cette base a d'autres dossiers que ceux de démonstration ;"
-                " lancez svi voice et svi gateway"
-            )
 
 
 def _messages_shown(settings: Settings, store: Store) -> AbstractContextManager[None]:

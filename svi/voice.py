@@ -9,6 +9,7 @@ import click
 
 from ivr.server import VoiceServer
 from shared import logs
+from svi import demo
 from svi.service import (
     housekeeping,
     load_playable_script,
@@ -45,6 +46,9 @@ def voice() -> None:
     script = load_playable_script(settings)
     logs.configure(settings.logs / "voice.log")
     with stopped_by_signal(), open_store(settings) as store, housekeeping(store):
+        if settings.demo:
+            demo.refuse_real_people(settings, store)
+            demo.fill(store)
         server = VoiceServer(store, script, (settings.agi_host, settings.agi_port))
         server.start()
         try:

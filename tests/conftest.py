@@ -25,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long form of some tests")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the containers to `make soak`: their images take minutes to build."""
+    only_soak = collection_path.name == "test_compose.py" and not config.getoption("--soak")
+    return True if only_soak else None  # None: as the others say
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """The store's clock."""

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session as Transaction
 
 from shared import credentials
-from shared.credentials import Login, Refusal
+from shared.credentials import Expired, Login, Refusal
 from shared.database import Database
 from shared.hashing import Hasher
 from shared.models import Account, Person, Role, Situation
@@ -130,7 +130,7 @@ def log_in(
     caller_id: str | None = STRANGER,
     call_id: str | None = None,
     channel: Channel = Channel.VOICE,
-) -> Session | Refusal:
+) -> Session | Expired | Refusal:
     """Try to log in."""
     login = Login(CAISSE, number, Secret(secret))
     return credentials.verify(store, login, Origin(channel, caller_id, call_id))

@@ -1,9 +1,11 @@
 """What tests of calls are written with: a script with short delays, dossiers, a voice server."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -11,8 +13,9 @@ from ivr.script import Delays, Script
 from ivr.script_files import load_script
 from ivr.server import VoiceServer
 from shared.models import CallRecord, Payment
+from shared.rules import DEFAULT_FILE, Rules, load_rules
 from shared.store import Store
-from tests.store import NUMBER, PASSWORD, add_account
+from tests.store import CHEAP, NUMBER, PASSWORD, add_account
 
 WRONG = "16042738"
 OTHER_WRONG = "58201947"
@@ -23,6 +26,13 @@ def quick_script(first_key: float = 1.5, between_keys: float = 1.0) -> Script:
     """Give the script as it ships, with callers who are hurried."""
     script = load_script()
     return replace(script, delays=Delays(first_key=first_key, between_keys=between_keys, tries=3))
+
+
+def rules_of_the_cut_over(folder: Path) -> Rules:
+    """Give the rules with the lines of the cut-over, which they ship as an example (D10, R19)."""
+    path = folder / "rules.toml"
+    path.write_text(re.sub(r"(?m)^#(?=\S)", "", DEFAULT_FILE.read_text("utf-8")), "utf-8")
+    return load_rules(path).model_copy(update={"argon2": CHEAP})
 
 
 def add_dossier(store: Store, number: str = NUMBER, password: str = PASSWORD) -> None:

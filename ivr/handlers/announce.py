@@ -5,7 +5,7 @@ from ivr.step import PromptId, Step, StepId
 
 
 class Announce(Step, handler="announce"):
-    """Says prompts to their end."""
+    """Says prompts to their end; what was typed ahead was meant for something else."""
 
     prompts: tuple[PromptId, ...]
     next: StepId
@@ -14,4 +14,5 @@ class Announce(Step, handler="announce"):
         """Say them."""
         call.dialogue.say(*self.prompts)
         call.dialogue.announce()
+        call.dialogue.forget_keys()
         return self.next

@@ -4,6 +4,7 @@ from ivr import french
 from ivr.call import Call
 from ivr.step import PromptId, Step, StepId
 from shared import dossier
+from shared.errors import NotAllowedError
 
 
 class LastPayment(Step, handler="last_payment"):
@@ -11,6 +12,7 @@ class LastPayment(Step, handler="last_payment"):
 
     paid: PromptId
     none: PromptId
+    not_allowed: PromptId  # R29
     next: StepId
     not_identified: StepId
 
@@ -19,7 +21,11 @@ class LastPayment(Step, handler="last_payment"):
         session = call.session
         if session is None:
             return self.not_identified
-        payment = call.dialogue.work(lambda: dossier.last_payment(call.store, session))
+        try:
+            payment = call.dialogue.work(lambda: dossier.last_payment(call.store, session))
+        except NotAllowedError:
+            call.dialogue.say(self.not_allowed)
+            return self.next
         if payment is None:
             call.dialogue.say(self.none)
         else:

@@ -1,5 +1,8 @@
 """A menu: action before key, four choices at most; 0, 9 and `*` are the same everywhere (D18)."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from pydantic import Field
 
 from ivr.call import Call
@@ -7,6 +10,9 @@ from ivr.dialogue import NoEntry
 from ivr.step import PromptId, Question, ScriptTable, Step, StepId
 
 ADVISER, REPEAT, BACK = "0", "9", "*"
+MOST_CHOICES = 4
+
+T = TypeVar("T")
 
 
 class Choice(ScriptTable):
@@ -17,10 +23,9 @@ class Choice(ScriptTable):
     goto: StepId
 
 
-class Menu(Step, handler="menu"):
-    """Lets the caller choose the next step."""
+class KeyMenu(Step):
+    """What all menus say and understand."""
 
-    choices: tuple[Choice, ...] = Field(min_length=1, max_length=4)
     press: PromptId
     keys_everywhere: tuple[PromptId, ...]
     noinput: PromptId
@@ -29,19 +34,26 @@ class Menu(Step, handler="menu"):
     back: StepId
     given_up: StepId
 
-    def run(self, call: Call) -> StepId:
-        """Ask until there is a choice."""
-        exits = {choice.key: choice.goto for choice in self.choices}
+    def offer(self, call: Call, choices: Mapping[str, tuple[str, T]]) -> T | StepId:
+        """Ask until there is a choice; `choices` has by key what is said of it, and it."""
+        exits: dict[str, T | StepId] = {key: choice for key, (_, choice) in choices.items()}
         exits |= {ADVISER: self.adviser, BACK: self.back}
-        while (key := self._ask(call, {*exits, REPEAT})) == REPEAT:
+        spoken = [
+            prompt
+            for key, (action, _) in choices.items()
+            for prompt in (action, self.press, f"chiffre-{key}")
+        ]
+        question = Question(ask=self.keys_everywhere, noinput=self.noinput, nomatch=self.nomatch)
+        while (key := call.dialogue.choose(question, {*exits, REPEAT}, spoken)) == REPEAT:
             continue
         return self.given_up if isinstance(key, NoEntry) else exits[key]
 
-    def _ask(self, call: Call, keys: set[str]) -> str | NoEntry:
-        spoken = [
-            prompt
-            for choice in self.choices
-            for prompt in (choice.prompt, self.press, f"chiffre-{choice.key}")
-        ]
-        question = Question(ask=self.keys_everywhere, noinput=self.noinput, nomatch=self.nomatch)
-        return call.dialogue.choose(question, keys, spoken)
+
+class Menu(KeyMenu, handler="menu"):
+    """Lets the caller choose the next step."""
+
+    choices: tuple[Choice, ...] = Field(min_length=1, max_length=MOST_CHOICES)
+
+    def run(self, call: Call) -> StepId:
+        """Ask until there is a choice."""
+        return self.offer(call, {one.key: (one.prompt, one.goto) for one in self.choices})

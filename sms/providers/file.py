@@ -36,8 +36,11 @@ class FileProvider:
         self._show = show
 
     async def send(self, message: Outgoing) -> Report:
-        """Write a message, lastingly: ACCEPTED."""
-        await asyncio.to_thread(self._append, message)
+        """Write a message, lastingly: ACCEPTED; RETRY if the disk is full."""
+        try:
+            await asyncio.to_thread(self._append, message)
+        except OSError as error:  # then nothing of it is there
+            return Report(Result.RETRY, errno.errorcode.get(error.errno or 0, "unwritten"))
         self._show(message)
         return Report(Result.ACCEPTED, provider_id=str(message.attempt_id))
 
@@ -54,10 +57,13 @@ class FileProvider:
         with os.fdopen(handle, "ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             before = os.fstat(handle).st_size
-            if file.write(line) != len(line):
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(handle)
+            except OSError:
                 file.truncate(before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(handle)
+                raise
 
     def _attempts(self) -> set[str]:
         try:

@@ -7,7 +7,6 @@ choice, whatever region the environment names.
 
 import json
 import re
-import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from shared.errors import SettingsError
+from shared.files import read_private
 from shared.models import MessageState
 from shared.outbox import Report, Result
 from shared.secret import Secret
@@ -93,14 +93,10 @@ class TwilioAccount:
         SettingsError if the file is missing, damaged or readable by others.
         """
         try:
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                raise SettingsError(f"{path}: others may read it; run: chmod 600 {path}")
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(read_private(path))
             sid, token = data["account_sid"], data["auth_token"]
             if not _ACCOUNT_SID.fullmatch(sid) or not token.isascii() or not token.isalnum():
                 raise ValueError
-        except OSError as error:
-            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsError(
                 f"{path}: not Twilio's account_sid and auth_token; copy them from its console"

@@ -24,6 +24,23 @@ _PORTS = range(22_000, 32_000, 1_000)
 _MEDIA_OFFSET, _PORTS_PER_CALL = 20, 4  # what SIPp's [auto_media_port] takes
 MOST_CALLS = (_PORTS.step - _MEDIA_OFFSET) // _PORTS_PER_CALL
 
+# SIPp reads a field of the table as text, and pauses for a number.
+_LISTEN = """
+<nop><action>
+  <assignstr assign_to="text" value="[field{ms}]"/>
+  <todouble assign_to="ms" variable="text"/>
+</action></nop>
+<pause variable="ms"/>"""
+_TYPE = f"""
+<nop next="over" test="none"><action>
+  <assignstr assign_to="keys" value="[field{{keys}}]"/>
+  <strcmp assign_to="difference" variable="keys" value=""/>
+  <test assign_to="none" variable="difference" compare="equal" value="0"/>
+</action></nop>
+<nop><action><exec play_dtmf="[field{{keys}}],{_KEY_MS}"/></action></nop>"""
+_OVER = """
+<label id="over"/>"""
+
 
 class SippError(Exception):
     """SIPp itself failed, or judged a call otherwise than the wire does."""
@@ -71,11 +88,16 @@ Step = Type | Pause | WaitForEnd | HangUp
 
 @dataclass(frozen=True)
 class Call:
-    """One caller's call; the calls of one run may differ in everything but the kinds of steps."""
+    """One caller's call."""
 
     steps: Sequence[Step]
     line: str = "3230"
     caller: str = "0612345678"
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts, unless Asterisk hangs up."""
+        return sum(step.seconds for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -134,29 +156,24 @@ def place_calls(
     the From header as it is, so that it can be hostile. Returns the results in the order of calls.
     Raises ValueError for calls that do not fit in one run, SippError, and wire.CaptureError.
     """
-    _check_alike(calls)
-    with tempfile.TemporaryDirectory() as name, _reserved_ports() as ports:
+    if not 1 <= len(calls) <= MOST_CALLS:
+        raise ValueError(f"one run makes 1 to {MOST_CALLS} calls")
+    with tempfile.TemporaryDirectory() as name, reserved_ports() as ports:
         folder = Path(name)
-        (folder / "scenario.xml").write_text(_scenario(calls))
-        (folder / "calls.csv").write_text(_injection(calls))
+        write_scenario(folder, calls)
         pcap = folder / "calls.pcap"
         with wire.capture(pcap, ports.start, ports.stop - 1):
-            options = _options(calls, ports, caller_name, per_second)
-            failed = _run_sipp(folder, sip_port, options, _duration(calls, per_second))
+            longest = max(call.seconds for call in calls) + len(calls) / per_second
+            options = sipp_options(ports, len(calls), len(calls), per_second, caller_name)
+            failed = _run_sipp(folder, sip_port, options, longest)
         results = _results(list(wire.read_pcap(pcap)), ports.start + 1, prompt_ids)
     if len(results) != len(calls) or (failed and all(result.ok for result in results)):
         raise SippError(f"{len(results)} of {len(calls)} calls on the wire; SIPp says: {failed}")
     return results
 
 
-def _check_alike(calls: Sequence[Call]) -> None:
-    shapes = {tuple(type(step) for step in call.steps) for call in calls}
-    if len(shapes) != 1 or len(calls) > MOST_CALLS:
-        raise ValueError(f"one run makes 1 to {MOST_CALLS} calls with the same kinds of steps")
-
-
 @contextmanager
-def _reserved_ports() -> Iterator[range]:
+def reserved_ports() -> Iterator[range]:
     """A block of ports that no other run uses, held by a socket on the first one."""
     for first in _PORTS:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as guard:
@@ -169,14 +186,16 @@ def _reserved_ports() -> Iterator[range]:
     raise SippError("no free block of ports")
 
 
-def _options(
-    calls: Sequence[Call], ports: range, caller_name: str | bytes, per_second: int
+def sipp_options(
+    ports: range, count: int, at_once: int, per_second: int, caller_name: str | bytes = b""
 ) -> list[str | bytes]:
+    """SIPp's options for so many calls; `write_scenario` wrote what it reads."""
     return [
+        *("-nostdin", "-sf", "scenario.xml", "-inf", "calls.csv", "-max_retrans", "3"),
         *("-i", "127.0.0.1", "-p", str(ports.start + 1)),
         *("-mi", "127.0.0.1", "-mp", str(ports.start + _MEDIA_OFFSET)),
-        *("-m", str(len(calls)), "-l", str(len(calls)), "-r", str(per_second)),
-        *("-key", "caller_name", caller_name),
+        *("-m", str(count), "-l", str(at_once), "-r", str(per_second)),
+        *("-trace_err", "-error_file", "errors", "-key", "caller_name", caller_name),
     ]
 
 
@@ -184,9 +203,8 @@ def _run_sipp(folder: Path, sip_port: int, options: Sequence[str | bytes], durat
     """Runs SIPp to its end; returns what it found wrong with calls, "" if nothing."""
     seconds = round(duration + 20)
     command = [
-        *("setpriv", "--pdeathsig", "KILL", "sipp", f"127.0.0.1:{sip_port}", "-nostdin", *options),
-        *("-sf", "scenario.xml", "-inf", "calls.csv", "-timeout", f"{seconds}s", "-timeout_error"),
-        *("-max_retrans", "3", "-trace_err", "-error_file", "errors"),
+        *("setpriv", "--pdeathsig", "KILL", "sipp", f"127.0.0.1:{sip_port}", *options),
+        *("-timeout", f"{seconds}s", "-timeout_error"),
     ]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, timeout=seconds + 10, check=False
@@ -198,39 +216,33 @@ def _run_sipp(folder: Path, sip_port: int, options: Sequence[str | bytes], durat
     return findings or "no reason" if done.returncode else ""
 
 
-def _scenario(calls: Sequence[Call]) -> str:
-    lines = []
-    injected = 2
-    for alike in _columns(calls):
-        if isinstance(alike[0], Type):
-            keys = f"[field{injected}],{_KEY_MS}"
-            lines.append(f'<nop><action><exec play_dtmf="{keys}"/></action></nop>')
-            injected += 1
-        lines.append(f'<pause milliseconds="{round(1_000 * _seconds(alike))}"/>')
-    return SCENARIO.read_text().replace("<!-- STEPS -->", "\n".join(lines))
+def write_scenario(folder: Path, calls: Sequence[Call]) -> None:
+    """Writes what SIPp needs: `scenario.xml`, the same for all calls, and `calls.csv`, their table.
 
-
-def _injection(calls: Sequence[Call]) -> str:
-    """SIPp's table of what differs between calls: line, caller, then the keys of every `Type`."""
-    rows = (
-        (call.line, call.caller, *(step.keys for step in call.steps if isinstance(step, Type)))
-        for call in calls
+    A row of the table has line, caller, seconds to listen, then keys and seconds for every turn.
+    A caller who has no more keys hangs up.
+    """
+    rows = [[call.line, call.caller, *_turns(call.steps)] for call in calls]
+    width = max(map(len, rows))
+    table = (";".join(row + [""] * (width - len(row))) for row in rows)
+    (folder / "calls.csv").write_text("\n".join(["SEQUENTIAL", *table, ""]))
+    typing = (
+        _TYPE.format(keys=field) + _LISTEN.format(ms=field + 1) for field in range(3, width, 2)
     )
-    return "SEQUENTIAL\n" + "".join(";".join(row) + "\n" for row in rows)
+    steps = _LISTEN.format(ms=2) + "".join(typing) + _OVER
+    (folder / "scenario.xml").write_text(SCENARIO.read_text().replace("<!-- STEPS -->", steps))
 
 
-def _columns(calls: Sequence[Call]) -> list[tuple[Step, ...]]:
-    """The first step of every call, the second one, and so on."""
-    return list(zip(*(call.steps for call in calls), strict=True))
-
-
-def _seconds(alike: Sequence[Step]) -> float:
-    """A scenario has one length for all calls: the longest."""
-    return max(step.seconds for step in alike)
-
-
-def _duration(calls: Sequence[Call], per_second: int) -> float:
-    return sum(_seconds(alike) for alike in _columns(calls)) + len(calls) / per_second
+def _turns(steps: Sequence[Step]) -> Iterator[str]:
+    """Milliseconds to listen; then, for all that is typed, the keys and the time until the next."""
+    seconds = 0.0
+    for step in steps:
+        if isinstance(step, Type):
+            yield str(round(1_000 * seconds))
+            yield step.keys
+            seconds = 0.0
+        seconds += step.seconds
+    yield str(round(1_000 * seconds))
 
 
 def _results(

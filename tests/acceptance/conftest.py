@@ -4,8 +4,9 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,8 +91,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @contextmanager
-def running_service(home: Path) -> Iterator[Service]:
-    """Run a service with a home of its own."""
+def running_service(home: Path, **changes: Any) -> Iterator[Service]:
+    """Run a service with a home of its own; `changes` are to its store."""
     script = quick_script()
     prompts = home / "prompts"
     prompts.mkdir()
@@ -101,7 +102,8 @@ def running_service(home: Path) -> Iterator[Service]:
     database = Database(f"sqlite:///{home / 'svi.db'}")
     database.migrate()
     hasher = CountingHasher()
-    store = Store(database, KeyRing.create(home / "keys.json"), cheap_rules(), hasher, system_clock)
+    keys = KeyRing.create(home / "keys.json")
+    store = replace(Store(database, keys, cheap_rules(), hasher, system_clock), **changes)
     voice = VoiceServer(store, script)
     host, port = voice.address
     settings = AsteriskSettings(

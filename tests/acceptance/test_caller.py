@@ -121,6 +121,18 @@ def test_keys_typed_in_several_steps_are_all_new(sip_port: int) -> None:
     assert result.heard == ["hello", "menu", *"11123321"]
 
 
+def test_each_caller_has_steps_of_its_own(sip_port: int) -> None:
+    calls = [
+        Call([Pause(2)], line="silent"),
+        Call([Pause(1), Type("12"), Type("3"), Pause(1.5), Type("45"), Pause(1)], line="keys"),
+        Call([Type("6"), Pause(1), HangUp()], line="silent"),
+    ]
+    results = place_calls(calls, sip_port=sip_port, prompt_ids=VOICE)
+    assert [result.keys for result in results] == ["", "12345", "6"]
+    lasted = [result.seconds for result in results]
+    assert lasted == pytest.approx([call.seconds for call in calls], abs=0.5)
+
+
 def test_star_and_hash_are_keys(sip_port: int) -> None:
     result = call(sip_port, "keys", Pause(1), Type("*1#"), Pause(1), HangUp())
     assert result.keys == "*1#"
@@ -206,10 +218,9 @@ def test_only_keys_of_a_telephone_can_be_typed(keys: str) -> None:
     "calls",
     [
         [],
-        [Call([Type("1")]), Call([Pause(1)])],
         [Call([Pause(1)])] * (MOST_CALLS + 1),
     ],
-    ids=["none", "unlike", "too many"],
+    ids=["none", "too many"],
 )
 def test_calls_that_do_not_fit_in_one_run_are_refused(calls: list[Call]) -> None:
     with pytest.raises(ValueError, match="one run makes 1 to"):

@@ -66,8 +66,10 @@ def test_a_caller_gets_in_and_hears_the_last_payment(
     assert [step[0] for step in record.steps] == [
         "welcome",
         "department",
+        "way_in",
         "identify",
         "authenticate",
+        "password_notice",
         "main_menu",
         "last_payment",
         "main_menu",

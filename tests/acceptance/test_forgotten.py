@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from shared.models import Message
+from shared.models import Message, MessageState
 from sms.providers.file import FileProvider
 from sms.templates import Templates
 from svi.gateway import dispatching
@@ -70,7 +70,7 @@ def test_the_sms_arrives_and_its_password_logs_in(service: Service) -> None:
         assert "oubli-demande" in heard
         assert "choix-dernier-paiement" in heard  # the old password still opens the dossier
         assert records(service.store)[-1].outcome == "reset_requested"
-        wait_until(file.exists)
+        wait_until(lambda: messages(service)[-1].state == MessageState.ACCEPTED)
     [sms] = received(file)
     assert sms["to"] == "+33612345678"
     [groups] = re.findall(r"\b\d{4} \d{4}\b", sms["text"])  # D14
@@ -85,6 +85,9 @@ def test_the_sms_arrives_and_its_password_logs_in(service: Service) -> None:
         if path.is_file() and path != file and path.suffix != ".wav"
     ]
     arguments = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+    written = {path.name for path in elsewhere}
+    assert {"svi.db", "svi.db-wal", "voice.log", "messages", "appels.csv"} <= written
+    assert any(b"sterisk" in one for one in arguments)  # the search does find things
     contents: list[bytes] = [
         *(p.read_bytes() for p in elsewhere),
         *arguments,

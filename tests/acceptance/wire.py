@@ -54,14 +54,14 @@ class Dialog:
 
 
 @contextmanager
-def capture(pcap: Path, first_port: int, last_port: int) -> Iterator[None]:
-    """Records the loopback's UDP between these ports while the body runs.
+def capture(pcap: Path, first_port: int, last_port: int, interface: str = "lo") -> Iterator[None]:
+    """Records an Ethernet-like interface's UDP between these ports while the body runs.
 
     Raises CaptureError when tcpdump does not start or lost packets.
     """
     report = pcap.with_suffix(".log")
     command = [
-        *("setpriv", "--pdeathsig", "KILL", "tcpdump", "-i", "lo", "-Z", "root", "-n"),
+        *("setpriv", "--pdeathsig", "KILL", "tcpdump", "-i", interface, "-Z", "root", "-n"),
         # Every packet takes as much of the buffer as the longest may: 8,192 packets of 4 KiB.
         *("--immediate-mode", "-U", "-s", "4096", "-B", "32768", "-w", str(pcap)),
         f"udp portrange {first_port}-{last_port}",

@@ -50,11 +50,17 @@ class FakeTwilio:
         page = {"messages": found[:size], "page": 0, "page_size": size, "start": 0}
         return web.json_response({**page, "next_page_uri": None, "uri": API + PATH})
 
-    async def take_and_hang_up(self, request: web.Request) -> web.StreamResponse:
-        """Accept a message, and leave its sender without an answer."""
-        self.take({name: str(value) for name, value in (await request.post()).items()})
-        self.temper = None
-        return await hangs_up(request)
+    def takes(self, times: int, then: Temper) -> Temper:
+        """Accept the next message, that many times over, and treat its sender otherwise."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            form = {name: str(value) for name, value in (await request.post()).items()}
+            for _ in range(times):
+                self.take(form)
+            self.temper = None
+            return await then(request)
+
+        return answer
 
     def take(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Accept a message; give its resource."""

@@ -1,9 +1,7 @@
 """The AGI session, against an Asterisk that says exactly what the test has it say."""
 
 import fcntl
-import os
 import resource
-import select
 import socket
 import struct
 import threading
@@ -26,8 +24,8 @@ from ivr.agi import (
     AGIInvalidCommand,
     AGIResultHangup,
     AGIUsageError,
-    Wakeup,
 )
+from ivr.hub import Hub
 from ivr.simulated import parse_arguments
 
 ENVIRONMENT = b"agi_network: yes\nagi_extension: 3230\nagi_callerid: 0612345678\n\n"
@@ -48,24 +46,31 @@ Answering = Callable[[Mapping[str, bytes]], tuple[Agi, list[str]]]
 
 
 @pytest.fixture
-def sockets() -> Iterator[ExitStack]:
+def hub() -> Iterator[Hub]:
+    with closing(Hub()) as hub:
+        yield hub
+
+
+@pytest.fixture
+def sockets(hub: Hub) -> Iterator[ExitStack]:
+    """What is opened here is closed before the hub."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
-def said(sockets: ExitStack) -> Said:
+def said(sockets: ExitStack, hub: Hub) -> Said:
     def session(data: bytes, environment: bytes = ENVIRONMENT) -> Agi:
         connection, asterisk = map(sockets.enter_context, socket.socketpair())
         asterisk.sendall(environment + data)
         asterisk.shutdown(socket.SHUT_WR)
-        return sockets.enter_context(closing(Agi(connection)))
+        return sockets.enter_context(closing(Agi(connection, hub)))
 
     return session
 
 
 @pytest.fixture
-def answering(sockets: ExitStack) -> Answering:
+def answering(sockets: ExitStack, hub: Hub) -> Answering:
     """A session in which Asterisk says to each command what `replies` has, and its commands."""
 
     def session(replies: Mapping[str, bytes]) -> tuple[Agi, list[str]]:
@@ -76,13 +81,16 @@ def answering(sockets: ExitStack) -> Answering:
             with asterisk.makefile("r") as lines:
                 for line in lines:
                     commands.append(line.rstrip("\n"))
-                    asterisk.sendall(replies[commands[-1]])
+                    try:
+                        asterisk.sendall(replies[commands[-1]])
+                    except BrokenPipeError:
+                        return  # the session is closed already, as a call may be
 
         asterisk.sendall(ENVIRONMENT)
         thread = threading.Thread(target=answer)
         thread.start()
         sockets.callback(thread.join)
-        return sockets.enter_context(closing(Agi(connection))), commands
+        return sockets.enter_context(closing(Agi(connection, hub))), commands
 
     return session
 
@@ -184,8 +192,8 @@ EXCHANGE = ENVIRONMENT + (
 )
 
 
-def converse(connection: socket.socket) -> None:
-    with closing(Agi(connection)) as agi:
+def converse(connection: socket.socket, hub: Hub) -> None:
+    with closing(Agi(connection, hub)) as agi:
         agi.answer()
         agi.play(ACCUEIL)
         assert agi.typed.popleft() == "1"
@@ -197,24 +205,24 @@ def converse(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("end", range(len(EXCHANGE) + 1))
-def test_the_connection_closes_after_any_byte(end: int) -> None:
+def test_the_connection_closes_after_any_byte(hub: Hub, end: int) -> None:
     connection, asterisk = socket.socketpair()
     with asterisk:
         asterisk.sendall(EXCHANGE[:end])
         asterisk.shutdown(socket.SHUT_WR)
         if end == len(EXCHANGE):
-            converse(connection)
+            converse(connection, hub)
         else:
             with connection, pytest.raises(AGIHangup):
-                converse(connection)
+                converse(connection, hub)
 
 
 @pytest.mark.parametrize("command", [Agi.noop, lambda agi: agi.wait_key(LONG)])
-def test_a_connection_reset(sockets: ExitStack, command: Callable[[Agi], object]) -> None:
+def test_a_connection_reset(sockets: ExitStack, hub: Hub, command: Callable[[Agi], object]) -> None:
     server = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
     asterisk = sockets.enter_context(socket.create_connection(server.getsockname()))
     asterisk.sendall(ENVIRONMENT)
-    agi = sockets.enter_context(closing(Agi(server.accept()[0])))
+    agi = sockets.enter_context(closing(Agi(server.accept()[0], hub)))
     # A close that lingers for 0 s resets the connection.
     asterisk.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     asterisk.close()
@@ -223,19 +231,19 @@ def test_a_connection_reset(sockets: ExitStack, command: Callable[[Agi], object]
 
 
 @pytest.mark.parametrize("sent", [b"agi_network: yes\n", ENVIRONMENT, ENVIRONMENT + b"200 res"])
-def test_an_asterisk_that_falls_silent(sent: bytes) -> None:
+def test_an_asterisk_that_falls_silent(hub: Hub, sent: bytes) -> None:
     connection, asterisk = socket.socketpair()
     with connection, asterisk:
         asterisk.sendall(sent)
         with pytest.raises(AGIHangup):
-            Agi(connection, reply_seconds=SOON).noop()
+            Agi(connection, hub, reply_seconds=SOON).noop()
 
 
-def test_an_asterisk_that_falls_silent_in_a_prompt(sockets: ExitStack) -> None:
+def test_an_asterisk_that_falls_silent_in_a_prompt(sockets: ExitStack, hub: Hub) -> None:
     connection, asterisk = map(sockets.enter_context, socket.socketpair())
     asterisk.sendall(ENVIRONMENT)
     with pytest.raises(AGIHangup):
-        Agi(connection, play_seconds=SOON).play(ACCUEIL)
+        Agi(connection, hub, play_seconds=SOON).play(ACCUEIL)
 
 
 # Keys
@@ -331,7 +339,7 @@ def test_a_waiting_key_needs_no_command(answering: Answering) -> None:
     assert commands == []
 
 
-def test_keys_are_collected_until_the_work_is_done(sockets: ExitStack) -> None:
+def test_keys_are_collected_until_the_work_is_done(sockets: ExitStack, hub: Hub) -> None:
     connection, asterisk = map(sockets.enter_context, socket.socketpair())
     work: Future[None] = Future()
     lines: list[str] = []
@@ -348,7 +356,7 @@ def test_keys_are_collected_until_the_work_is_done(sockets: ExitStack) -> None:
     thread = threading.Thread(target=answer)
     thread.start()
     sockets.callback(thread.join)
-    agi = sockets.enter_context(closing(Agi(connection)))
+    agi = sockets.enter_context(closing(Agi(connection, hub)))
     agi.typed.append("0")
     assert agi.wait_key(LONG, until=work)
     assert "".join(agi.typed) == "012#"
@@ -399,27 +407,14 @@ def test_a_hang_up_does_not_wait_for_the_work(answering: Answering) -> None:
     work.set_result(None)  # and its wake-up finds the session closed
 
 
-def test_a_wakeup_after_its_close_wakes_nobody_else() -> None:
-    wakeup = Wakeup()
-    descriptor = wakeup.fileno()
-    wakeup.close()
-    reused = os.eventfd(0)
-    try:
-        assert reused == descriptor
-        wakeup.set()
-        assert not select.select([reused], [], [], 0)[0]
-    finally:
-        os.close(reused)
-
-
-def test_file_descriptors_beyond_1024(sockets: ExitStack) -> None:
+def test_file_descriptors_beyond_1024(sockets: ExitStack, hub: Hub) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sockets.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
     connection, asterisk = map(sockets.enter_context, socket.socketpair())
     high = socket.socket(fileno=fcntl.fcntl(connection, fcntl.F_DUPFD, 1500))
     asterisk.sendall(ENVIRONMENT + b"200 result=49\n")
-    agi = sockets.enter_context(closing(Agi(high)))
+    agi = sockets.enter_context(closing(Agi(high, hub)))
     assert agi.wait_key(LONG)
 
 
@@ -432,9 +427,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=200)
 @given(name=TEXT, value=TEXT)
 def test_arguments_arrive_unchanged(name: str, value: str) -> None:
     connection, asterisk = socket.socketpair()
-    with asterisk:
+    with asterisk, closing(Hub()) as hub:
         asterisk.sendall(ENVIRONMENT + b"200 result=1\n")
-        with closing(Agi(connection)) as agi:
+        with closing(Agi(connection, hub)) as agi:
             agi.set_variable(name, value)
         line = asterisk.recv(4096).decode()
     assert line.count("\n") == 1
@@ -535,14 +530,14 @@ def test_other_lines_of_the_environment_are_passed_over(said: Said) -> None:
         pytest.param(b"agi_x: " + b"y" * 100_000, id="a line without end"),
     ],
 )
-def test_an_environment_without_end(environment: bytes) -> None:
+def test_an_environment_without_end(hub: Hub, environment: bytes) -> None:
     connection, asterisk = socket.socketpair()
     with connection, asterisk:
         asterisk.setblocking(False)
         sent = asterisk.send(environment)
         assert sent > ivr.agi.LINE_BYTES
         with pytest.raises(AGIError) as raised:
-            Agi(connection)
+            Agi(connection, hub)
         assert raised.type is AGIError
 
 

@@ -1,12 +1,16 @@
 """Calls on the real voice server, from a simulated Asterisk: what is typed, what is heard."""
 
+import errno
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import func, select, text
 
+from ivr.records import Recorder
 from ivr.script import Script
 from ivr.server import VoiceServer
 from ivr.simulated import HANG_UP, Ending, Faults, SimulatedCall
@@ -441,24 +445,79 @@ def test_many_calls_at_once_each_read_their_own_dossier(store: Store, script: Sc
         assert list(pool.map(place, numbers)) == [f"nombre-{int(number)}" for number in numbers]
 
 
-def test_a_server_out_of_threads_goes_on(
+def test_a_server_out_of_files_goes_on(voice: VoiceServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that finds none waits; it begins once another has ended."""
+    refusals = iter([OSError(errno.EMFILE, "Too many open files")])
+    accept = socket.socket.accept
+
+    def accept_with_few_files(listener: socket.socket) -> tuple[socket.socket, object]:
+        for refusal in refusals:
+            raise refusal
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_with_few_files)
+    assert heard(voice, []) == ["accueil", "departement"]
+    assert list(refusals) == []
+
+
+def test_a_call_whose_work_takes_long_holds_up_no_other(
+    voice: VoiceServer, hasher: CountingHasher
+) -> None:
+    """Calls share a thread, which only calls that wait can do."""
+    comparing, go_on = threading.Event(), threading.Event()
+
+    def compare_slowly() -> None:
+        comparing.set()
+        go_on.wait(END_SECONDS)
+
+    hasher.meanwhile = compare_slowly
+    with SimulatedCall(voice.address, groups=[CAISSE, NUMBER, PASSWORD]) as call:
+        assert comparing.wait(END_SECONDS)
+        assert heard(voice, [CAISSE, NUMBER])[-1] == "mot-de-passe"
+        assert call.heard[-1] == "mot-de-passe"
+        go_on.set()
+        call.wait_heard("choix-quitter", END_SECONDS)
+
+
+def test_a_record_that_takes_long_to_save_holds_up_no_other(
     voice: VoiceServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that can't begin is the dialplan's to apologise for; the next one can."""
+    """Nor does a call that has ended."""
+    saving, go_on = threading.Event(), threading.Event()
+    save = Recorder.save
 
-    start = threading.Thread.start
+    def save_slowly(record: Recorder, store: Store) -> None:
+        saving.set()
+        go_on.wait(END_SECONDS)
+        save(record, store)
 
-    def start_no_call(thread: threading.Thread) -> None:
-        if "_serve" in thread.name:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start_no_call)
-        with SimulatedCall(voice.address) as call:
-            assert call.wait_end(END_SECONDS) is Ending.DIALPLAN
+    monkeypatch.setattr(Recorder, "save", save_slowly)
+    with SimulatedCall(voice.address) as first:
+        first.hang_up()
+        assert saving.wait(END_SECONDS)
+        with SimulatedCall(voice.address, groups=[CAISSE], patient=True) as second:
+            second.wait_heard("numero", END_SECONDS)
+    go_on.set()
+    voice.stop(END_SECONDS)
     assert voice.calls_in_progress == 0
-    assert heard(voice, []) == ["accueil", "departement"]
+
+
+def test_a_call_in_the_backend_is_cut_off_when_its_work_is_done(
+    voice: VoiceServer, store: Store, hasher: CountingHasher
+) -> None:
+    """A login is never left half-way, nor a record unwritten, by a server that stops."""
+    comparing = threading.Event()
+
+    def compare_slowly() -> None:
+        comparing.set()
+        time.sleep(0.5)
+
+    hasher.meanwhile = compare_slowly
+    with SimulatedCall(voice.address, groups=[CAISSE, NUMBER, PASSWORD]):
+        assert comparing.wait(END_SECONDS)
+        voice.stop(0)
+    assert hasher.compared == 1
+    assert [record.outcome for record in records(store)] == ["failed"]
 
 
 def test_a_stopping_server_lets_calls_end(voice: VoiceServer) -> None:

@@ -363,7 +363,8 @@ def test_calls_are_listed_oldest_first(home: Path) -> None:
     assert (first["line"], first["caisse"], first["outcome"]) == ("3230", CAISSE, "abandoned")
     assert [step[:2] for step in first["steps"]] == [
         ["welcome", "department"],
-        ["department", "identify"],
+        ["department", "way_in"],
+        ["way_in", "identify"],
         ["identify", "authenticate"],
         ["authenticate", None],
     ]
@@ -373,7 +374,9 @@ def test_calls_are_listed_oldest_first(home: Path) -> None:
     assert first["started_at"] < first["ended_at"] < second["started_at"]
     (newest,) = output(home, "calls", "--last", "1")
     assert re.fullmatch(
-        r"[\d-]{10} [\d:]{8}  0146300092  caisse 92  \d s  abandoned  welcome > identify", newest
+        r"[\d-]{10} [\d:]{8}  0146300092  caisse 92  \d s  abandoned"
+        r"  welcome > way_in > identify",
+        newest,
     )
 
 

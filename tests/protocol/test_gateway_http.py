@@ -14,10 +14,12 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 from twilio.request_validator import RequestValidator
 
 from shared import outbox
 from shared.database import Database
+from shared.errors import StoreDownError
 from shared.models import MessageState
 from shared.outbox import Report, Result
 from shared.secret import Secret
@@ -25,7 +27,7 @@ from shared.store import Store
 from sms.http import FORM, LARGEST_BODY, Backend, application, serving
 from sms.providers.twilio import TwilioAccount, TwilioReceipts
 from sms.templates import Templates
-from tests.gateway import message, queue
+from tests.gateway import message, queue, until
 from tests.peers.fake_twilio import ACCOUNT_SID, TOKEN
 
 PUBLIC_URL = "https://sms.example.org"
@@ -141,6 +143,87 @@ async def test_receipts_repeat_and_overtake_one_another(store: Store) -> None:
         for status in ("delivered", "sent", "delivered", "queued"):
             assert await twilio.call_back(attempt_id, callback(status)) == 204
     assert message(store, message_id).state == MessageState.DELIVERED
+
+
+OTHER_SID = "SM" + "b" * 32
+
+TAKEN_TWICE = [
+    # one attempt, two messages at Twilio: what is said of which, and where ours stands in the end
+    ([("sent", SID), ("delivered", OTHER_SID)], MessageState.DELIVERED, OTHER_SID),
+    ([("delivered", SID), ("delivered", OTHER_SID)], MessageState.DELIVERED, SID),
+    ([("delivered", OTHER_SID), ("undelivered", SID)], MessageState.DELIVERED, OTHER_SID),
+    ([("undelivered", OTHER_SID), ("delivered", SID)], MessageState.UNDELIVERED, OTHER_SID),
+    ([("failed", SID), ("sent", OTHER_SID)], MessageState.UNDELIVERED, SID),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("said", "state", "sid"), TAKEN_TWICE)
+@pytest.mark.parametrize("answer", [Result.ACCEPTED, Result.UNCERTAIN])
+async def test_the_first_final_state_of_a_message_taken_twice_stays(
+    store: Store, answer: Result, said: Form, state: MessageState, sid: str
+) -> None:
+    message_id, attempt_id = hand_over(store, answer)
+    async with gateway(store) as twilio:
+        for status, of in said:
+            assert await twilio.call_back(attempt_id, callback(status, of)) == 204
+    settled = message(store, message_id)
+    assert (settled.state, settled.provider_id) == (state, sid)
+
+
+@pytest.mark.asyncio
+async def test_receipts_wait_for_a_database_that_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twilio does not ask again for long enough: we do, in the order in which they came."""
+    monkeypatch.setattr("sms.http.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("sms.http.MOST_HELD", 2)
+    message_id, attempt_id = hand_over(store)
+    away, receipt = True, outbox.receipt
+
+    def unless_away(*arguments: object) -> bool:
+        if away:
+            raise StoreDownError("database: away")
+        return receipt(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outbox, "receipt", unless_away)
+    with capture_logs() as logs:
+        async with gateway(store) as twilio:
+            for status in ("sent", "delivered", "failed"):
+                assert await twilio.call_back(attempt_id, callback(status)) == 503
+            await asyncio.sleep(0.05)
+            assert message(store, message_id).state == MessageState.ACCEPTED
+            away = False
+            await until(lambda: len(logs) == 3)
+    assert message(store, message_id).state == MessageState.DELIVERED
+    assert [log["event"] for log in logs] == [
+        "receipt_lost",
+        "receipt_kept",
+        "receipt_kept",
+    ]  # two were all it could hold
+
+
+@pytest.mark.asyncio
+async def test_a_held_receipt_that_fails_holds_up_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sms.http.RETRY_SECONDS", 0.01)
+    message_id, attempt_id = hand_over(store)
+    away, faults, receipt = True, [ValueError("a bug")], outbox.receipt
+
+    def fails_at_first(*arguments: object) -> bool:
+        if away:
+            raise StoreDownError("database: away")
+        if faults:
+            raise faults.pop()
+        return receipt(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outbox, "receipt", fails_at_first)
+    async with gateway(store) as twilio:
+        for status in ("failed", "delivered"):
+            assert await twilio.call_back(attempt_id, callback(status)) == 503
+        away = False
+        await until(lambda: message(store, message_id).state == MessageState.DELIVERED)
 
 
 @pytest.mark.asyncio

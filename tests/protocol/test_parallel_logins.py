@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from shared.credentials import Refusal
+from shared.credentials import Expired, Refusal
 from shared.keyring import KeyRing
 from shared.models import ThrottleHit
 from shared.sessions import Session
@@ -79,7 +79,7 @@ def _guess(store: Store, rank: int) -> Report:
     )
 
 
-def _try(store: Store, number: int) -> Session | Refusal:
+def _try(store: Store, number: int) -> Session | Expired | Refusal:
     # Every tenth of the later half is right: by then the account is locked.
     right = number >= TRIES // 2 and number % 10 == 0
     typed = PASSWORD if right else f"{number:08}"

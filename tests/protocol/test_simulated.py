@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import ivr.agi
 from ivr.agi import Agi, AGIHangup
+from ivr.hub import Hub
 from ivr.simulated import HANG_UP, Ending, Faults, SimulatedCall, parse_arguments
 
 LONG = 10.0  # seconds of a wait that is not meant to pass
@@ -28,6 +29,12 @@ def server() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(LONG)
         yield listener
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with closing(Hub()) as hub:
+        yield hub
 
 
 class Wire:
@@ -127,8 +134,8 @@ def test_replies(server: socket.socket, line: str, reply: str) -> None:
         assert call.commands == [line]
 
 
-def test_variables(server: socket.socket) -> None:
-    with SimulatedCall(server.getsockname()) as call, closing(Agi(server.accept()[0])) as agi:
+def test_variables(server: socket.socket, hub: Hub) -> None:
+    with SimulatedCall(server.getsockname()) as call, closing(Agi(server.accept()[0], hub)) as agi:
         agi.set_variable("SVI_NEXT", 'adviser"; ${X}')
         assert agi.get_variable("SVI_NEXT") == 'adviser"; ${X}'
         assert call.variables == {"SVI_NEXT": 'adviser"; ${X}'}
@@ -249,10 +256,10 @@ def test_a_hang_up_while_no_command_runs(server: socket.socket) -> None:
         assert wire.read() == "HANGUP"
 
 
-def test_a_hang_up_in_place_of_an_answer(server: socket.socket) -> None:
+def test_a_hang_up_in_place_of_an_answer(server: socket.socket, hub: Hub) -> None:
     with (
         SimulatedCall(server.getsockname(), groups=["1", HANG_UP]) as call,
-        closing(Agi(server.accept()[0])) as agi,
+        closing(Agi(server.accept()[0], hub)) as agi,
     ):
         agi.play(QUESTION)
         agi.typed.clear()
@@ -261,17 +268,17 @@ def test_a_hang_up_in_place_of_an_answer(server: socket.socket) -> None:
         assert call.wait_end(LONG) is Ending.CALLER
 
 
-def test_the_server_hangs_up(server: socket.socket) -> None:
-    with SimulatedCall(server.getsockname()) as call, closing(Agi(server.accept()[0])) as agi:
+def test_the_server_hangs_up(server: socket.socket, hub: Hub) -> None:
+    with SimulatedCall(server.getsockname()) as call, closing(Agi(server.accept()[0], hub)) as agi:
         agi.hangup()
         with pytest.raises(AGIHangup):
             agi.wait_key(LONG)
         assert call.wait_end(LONG) is Ending.SERVER
 
 
-def test_the_dialplan_goes_on(server: socket.socket) -> None:
+def test_the_dialplan_goes_on(server: socket.socket, hub: Hub) -> None:
     with SimulatedCall(server.getsockname()) as call:
-        Agi(server.accept()[0]).close()
+        Agi(server.accept()[0], hub).close()
         assert call.wait_end(LONG) is Ending.DIALPLAN
     assert call.wait_end(LONG) is Ending.DIALPLAN  # hanging up later changes nothing
 
@@ -296,14 +303,14 @@ def test_a_reply_that_is_none(server: socket.socket) -> None:
 
 
 def test_a_session_frees_an_asterisk_that_read_two_lines_at_once(
-    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+    server: socket.socket, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ivr.agi, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(ivr.agi, "NUDGE_SECONDS", 0.1)
     faults = Faults(delay=0.05)  # before each command is read: the next has come by then
     with (
         SimulatedCall(server.getsockname(), faults=faults) as call,
-        closing(Agi(server.accept()[0])) as agi,
+        closing(Agi(server.accept()[0], hub)) as agi,
     ):
         assert not agi.wait_key(SOON)
         agi.set_variable("SVI_NEXT", "adviser")
@@ -312,10 +319,10 @@ def test_a_session_frees_an_asterisk_that_read_two_lines_at_once(
 
 
 def test_ending_a_wait_takes_no_time(
-    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+    server: socket.socket, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ivr.agi, "SETTLE_SECONDS", 0.005)
-    with SimulatedCall(server.getsockname()), closing(Agi(server.accept()[0])) as agi:
+    with SimulatedCall(server.getsockname()), closing(Agi(server.accept()[0], hub)) as agi:
         began = time.monotonic()
         for _ in range(50):
             assert not agi.wait_key(SOON)
@@ -349,7 +356,8 @@ def test_every_key_arrives_once_and_in_order(steps: list[tuple[int, str]], delay
         socket.create_server(("127.0.0.1", 0)) as server,
         SimulatedCall(server.getsockname(), faults=Faults(delay=delay)) as call,
         ThreadPoolExecutor(1) as backend,
-        closing(Agi(server.accept()[0])) as agi,
+        closing(Hub()) as hub,
+        closing(Agi(server.accept()[0], hub)) as agi,
     ):
         for action, keys in steps:
             call.type(keys)

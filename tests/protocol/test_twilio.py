@@ -36,6 +36,7 @@ from tests.peers.fake_twilio import (
     hangs_up,
     says,
 )
+from tests.store import FakeClock
 
 MOBILE = "+33612345678"
 TEXT = "Caf: votre nouveau mot de passe est 8392 7415."
@@ -197,26 +198,40 @@ async def test_a_send_whose_answer_was_lost_is_found() -> None:
     message = outgoing()
     async with both() as (fake, provider):
         await provider.send(outgoing("Caf: votre nouveau mot de passe est 5820 1947."))
-        fake.temper = fake.take_and_hang_up
+        fake.temper = fake.takes(1, hangs_up)
         assert await provider.send(message) == Report(Result.UNCERTAIN, "cut")
         await provider.send(outgoing("another"))
         expected = Report(Result.ACCEPTED, provider_id=fake.taken[1]["sid"])
         assert await provider.look_up(message) == expected
 
 
+TAKEN_WITHOUT_AN_ANSWER = [
+    pytest.param(1, hangs_up, id="hangs-up"),
+    pytest.param(1, cuts, id="cuts-the-answer"),
+    pytest.param(1, error(500, 20500), id="answers-500"),
+    pytest.param(2, hangs_up, id="taken-twice"),
+]
+
+
 @pytest.mark.asyncio
-async def test_a_send_whose_answer_was_lost_is_not_repeated(store: Store) -> None:
-    """D19: look up first."""
+@pytest.mark.parametrize(("times", "then"), TAKEN_WITHOUT_AN_ANSWER)
+async def test_a_send_whose_answer_was_lost_is_not_repeated(
+    store: Store, clock: FakeClock, times: int, then: Temper
+) -> None:
+    """D19: look up first. One that Twilio took twice is matched to one of the two."""
     message_id = queue(store)
     async with both() as (fake, provider):
-        fake.temper = fake.take_and_hang_up
+        fake.temper = fake.takes(times, then)
         with ThreadPoolExecutor(2) as pool:
             dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
             running = asyncio.create_task(dispatcher.run())
             await until(lambda: stored(store, message_id).state == MessageState.ACCEPTED)
+            clock.advance(timedelta(hours=1))
+            await asyncio.sleep(0.05)
             dispatcher.stop()
             await running
-    assert stored(store, message_id).provider_id == fake.taken[0]["sid"]
+    assert len(fake.taken) == times
+    assert stored(store, message_id).provider_id in {one["sid"] for one in fake.taken}
     assert len(fake.asked) == 1
 
 

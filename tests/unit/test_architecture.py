@@ -72,7 +72,13 @@ def test_a_package_stands_on_those_below_it_only(package: str) -> None:
 
 
 def test_only_a_verified_login_opens_a_session() -> None:
-    assert _callers("open_session") == {"shared/credentials.py"}
+    """By a password of the dossier, a person's on the web, or a verification code."""
+    assert _callers("open_session") == {
+        "shared/continuations.py",
+        "shared/credentials.py",
+        "shared/web_accounts.py",
+    }
+    assert _callers("open_sessions") == {"shared/one_time.py", "shared/web_accounts.py"}
 
 
 def test_nobody_else_makes_a_session() -> None:
@@ -109,13 +115,45 @@ def test_only_verify_compares_secrets() -> None:
 def test_in_the_store_only_what_hashes_or_checks_a_secret_reads_it() -> None:
     assert _callers("reveal") & set(_places("shared")) == {
         "shared/accounts.py",
+        "shared/client.py",
+        "shared/codes.py",
         "shared/hashing.py",
+        "shared/passwords.py",
         "shared/resets.py",
+        "shared/web_passwords.py",
     }
 
 
 def test_no_step_of_a_call_reads_a_secret() -> None:
     assert [place for place in _callers("reveal") if place.startswith("ivr/handlers/")] == []
+
+
+def test_a_handler_gives_the_store_to_the_pool_only() -> None:
+    """All calls share a thread, so none may wait for the database (docs/decisions/0004)."""
+    uses = [
+        node
+        for place, tree in _trees("ivr")
+        if place.startswith("ivr/handlers/")
+        for node in _outside_work(tree)
+    ]
+    assert [ast.unparse(node) for node in uses if _takes_store(node)] == []
+
+
+def _outside_work(node: ast.AST) -> Iterator[ast.AST]:
+    """Give every node but those of what is passed to `Dialogue.work`."""
+    yield node
+    match node:
+        case ast.Call(func=ast.Attribute(attr="work")):
+            return
+    for child in ast.iter_child_nodes(node):
+        yield from _outside_work(child)
+
+
+def _takes_store(node: ast.AST) -> bool:
+    """Say whether a call is given `….store`; `.rules` and the like of it wait for nothing."""
+    return isinstance(node, ast.Call) and any(
+        isinstance(argument, ast.Attribute) and argument.attr == "store" for argument in node.args
+    )
 
 
 def test_dossiers_are_read_by_the_dossier_module_only() -> None:
@@ -125,17 +163,34 @@ def test_dossiers_are_read_by_the_dossier_module_only() -> None:
         for place, tree in _trees(package)
         if "shared.models.Payment" in set(_imports(tree)) and package != "svi"
     }
-    assert users <= {"shared/dossier.py"}
+    assert users <= {"shared/dossier.py", "shared/disclosure.py"}
 
 
-def test_asyncio_is_of_the_gateway_only() -> None:
+def test_only_an_admin_s_command_reads_a_dossier_by_its_number() -> None:
+    """R39: an access request is the one reading that has no session (D16)."""
     users = {
-        package
+        place
         for package in PACKAGES
-        for _, tree in _trees(package)
+        for place, tree in _trees(package)
+        if "shared.disclosure" in set(_imports(tree))
+    }
+    assert users == {"svi/accounts.py"}
+
+
+def test_asyncio_is_of_the_edges_only() -> None:
+    users = {
+        place
+        for package in PACKAGES
+        for place, tree in _trees(package)
         if any(name.split(".")[0] == "asyncio" for name in _imports(tree))
     }
-    assert users <= {"sms", "svi"}
+    assert {place for place in users if not place.startswith(("sms/", "svi/"))} == {
+        "shared/api/http.py"
+    }
+
+
+def test_only_the_api_finds_a_session_by_its_token() -> None:
+    assert _callers("resume") == {"shared/api/routes.py"}
 
 
 def test_the_clock_is_passed_in() -> None:

@@ -58,6 +58,11 @@ def test_fills_in_the_values(settings: AsteriskSettings) -> None:
     assert {path.name for path in etc.iterdir()} == {path.name for path in SOURCE.iterdir()}
     assert "bind = 192.0.2.1:5066\n" in (etc / "pjsip.conf").read_text("utf-8")
     assert "AGI(agi://192.0.2.2:4573)\n" in (etc / "extensions.conf").read_text("utf-8")
+    manager = (etc / "manager.conf").read_text("utf-8")
+    assert "bindaddr = 127.0.0.1\n" in manager  # unless told otherwise, this machine alone
+    assert "permit = 127.0.0.1\n" in manager
+    assert "match = 127.0.0.1\n" in (etc / "pjsip.conf").read_text("utf-8")
+    assert "external_media_address = 192.0.2.1\n" in (etc / "pjsip.conf").read_text("utf-8")
     assert "port = 5039\n" in (etc / "manager.conf").read_text("utf-8")
     assert "secret = open-sesame\n" in (etc / "manager.conf").read_text("utf-8")
     assert f"astlogdir => {settings.home}/log\n" in (etc / "asterisk.conf").read_text("utf-8")
@@ -119,6 +124,16 @@ def test_a_placeholder_that_no_file_uses_is_an_error(
         render(settings, source)
 
 
+def test_an_admin_may_write_addresses_in_the_files(
+    settings: AsteriskSettings, tmp_path: Path
+) -> None:
+    source = source_with(tmp_path, "")
+    pjsip = source / "pjsip.conf"
+    pjsip.write_text(pjsip.read_text("utf-8").replace("@TRUNK@", "203.0.113.7"), "utf-8")
+    render(settings, source)
+    assert "match = 203.0.113.7\n" in (settings.home / "etc/pjsip.conf").read_text("utf-8")
+
+
 def test_a_file_that_is_not_utf8_is_named(settings: AsteriskSettings, tmp_path: Path) -> None:
     source = source_with(tmp_path, "")
     (source / "extra.conf").write_bytes(b"; \xe9t\xe9\n")
@@ -178,7 +193,9 @@ def test_the_manager_user_reads_nothing_and_writes_the_least() -> None:
     assert parser.sections() == ["general", "svi"]
     assert "read" not in parser["svi"]
     assert set(parser["svi"]["write"].split(",")) == {"reporting", "call"}
-    assert parser["general"]["bindaddr"] == "127.0.0.1"
+    assert parser["general"]["bindaddr"] == "@AMI_HOST@"
+    assert parser["svi"]["deny"] == "0.0.0.0/0.0.0.0"
+    assert parser["svi"]["permit"] == "@AMI_PERMIT@"
 
 
 def test_the_dialplan_never_touches_the_name_that_a_caller_gives() -> None:
@@ -195,5 +212,5 @@ def test_no_module_can_run_a_program_or_call_out_by_itself(module: str) -> None:
 def test_only_a_known_address_may_call() -> None:
     lines = instructions("pjsip.conf")
     assert "endpoint_identifier_order = ip" in lines
-    assert [line for line in lines if line.startswith("match")] == ["match = 127.0.0.1"]
+    assert [line for line in lines if line.startswith("match")] == ["match = @TRUNK@"]
     assert not [line for line in lines if "anonymous" in line]

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from shared import claimants, credentials
-from shared.claimants import COLUMNS, Finding, ImportRefusedError, ImportResult, import_claimants
+from shared.claimants import COLUMNS, ImportResult, import_claimants
+from shared.csv_file import Finding, ImportRefusedError
 from shared.errors import SettingsError, StoreError
 from shared.models import Account, Person
 from shared.people import Address, PersonData, open_person
@@ -673,6 +674,57 @@ def test_the_last_trusted_mobile_is_kept(
         clock.advance(timedelta(days=every))
         import_claimants(store, file_of(tmp_path, line(CLAIRE, mobile=mobile)))
     assert only_person(store).mobile_before == before
+
+
+@pytest.mark.parametrize(
+    ("streets", "every", "before"),
+    [
+        pytest.param(["1 rue A"], 40, None, id="the only one"),
+        pytest.param(["1 rue A", "1 rue A"], 40, None, id="never changed"),
+        pytest.param(["1 rue A", "2 rue B", "2 rue B"], 10, "1 rue A", id="changed, read again"),
+        pytest.param(["1 rue A", "2 rue B", "3 rue C"], 29, "1 rue A", id="twice, too soon"),
+        pytest.param(["1 rue A", "2 rue B", "3 rue C"], 30, "2 rue B", id="twice, 30 days apart"),
+    ],
+)
+def test_the_last_trusted_address_is_kept(
+    store: Store,
+    clock: FakeClock,
+    tmp_path: Path,
+    *,
+    streets: list[str],
+    every: int,
+    before: str | None,
+) -> None:
+    """D04: who changes the address twice must not get a letter at the first of the two."""
+    for street in streets:
+        clock.advance(timedelta(days=every))
+        import_claimants(store, file_of(tmp_path, line(CLAIRE, adresse1=street)))
+    kept = only_person(store).address_before
+    assert (kept.line1 if kept else None) == before
+
+
+@pytest.mark.parametrize(
+    ("emails", "since"),
+    [
+        pytest.param(["a@exemple.fr"], None, id="the only one"),
+        pytest.param(["a@exemple.fr", "a@exemple.fr"], None, id="never changed"),
+        pytest.param(["a@exemple.fr", "b@exemple.fr"], date(2021, 11, 22), id="changed"),
+        pytest.param(["", "b@exemple.fr"], date(2021, 11, 22), id="the first there is"),
+        pytest.param(
+            ["a@exemple.fr", "b@exemple.fr", "b@exemple.fr"],
+            date(2021, 11, 22),
+            id="changed, then read again",
+        ),
+    ],
+)
+def test_since_when_a_mail_address_is_on_file(
+    store: Store, clock: FakeClock, tmp_path: Path, *, emails: list[str], since: date | None
+) -> None:
+    """D04: no code goes to one that was changed lately."""
+    for email in emails:
+        clock.advance(timedelta(days=10))
+        import_claimants(store, file_of(tmp_path, line(CLAIRE, email=email)))
+    assert only_person(store).email_since == since
 
 
 def test_today_is_the_day_in_paris(store: Store, clock: FakeClock, tmp_path: Path) -> None:

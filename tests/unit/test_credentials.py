@@ -3,17 +3,20 @@ place (D13).
 """
 
 import secrets
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from uuid import UUID
 
 import pytest
 import structlog
 from sqlalchemy import delete, func, select, update
 
-from shared.credentials import Login, Refusal, set_secret, verify
+from shared.credentials import Expired, Login, Refusal, lock_account, set_secret, verify
 from shared.hashing import Hasher
 from shared.keyring import KeyRing
 from shared.models import (
@@ -26,7 +29,7 @@ from shared.models import (
     ThrottleHit,
 )
 from shared.origin import Origin
-from shared.rules import Argon2, Channel, CredentialKind, Rules
+from shared.rules import Argon2, Channel, CredentialKind
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
@@ -43,7 +46,9 @@ from tests.store import (
     add_account,
     execute,
     log_in,
+    open_session,
     watch,
+    with_rules,
 )
 
 OTHER_NUMBER = "7654321"
@@ -82,10 +87,80 @@ def test_nothing_but_the_password_opens(store: Store, typed: str) -> None:
     assert log_in(store, typed) is Refusal.REFUSED
 
 
-def test_a_code_opens_where_the_table_allows_it(store: Store) -> None:
+@pytest.mark.parametrize("channel", [Channel.WEB, Channel.APP, Channel.KIOSK])
+def test_a_code_opens_on_the_telephone_only(store: Store, channel: Channel) -> None:
+    """D09."""
     add_account(store, password=CODE)
+    assert log_in(store, CODE, channel=channel) is Refusal.REFUSED
+    assert isinstance(log_in(store, CODE), Session)
+
+
+# D09, R04: the code, until a password has first been used
+
+
+def test_a_code_opens_until_a_password_is_used_not_only_issued(
+    store: Store, clock: FakeClock
+) -> None:
+    add_account(store)
+    set_secret(store, CAISSE, NUMBER, Secret(CODE))
+    assert isinstance(log_in(store, CODE), Session)
+    clock.advance(timedelta(hours=1))
+    open_session(store)
     assert log_in(store, CODE) is Refusal.REFUSED
-    assert isinstance(log_in(replace(store, rules=_with_codes(store)), CODE), Session)
+    with store.database.read() as transaction:
+        ended = transaction.scalars(select(Credential).where(Credential.kind == "code")).one()
+        used = transaction.scalars(select(Credential).where(Credential.kind == "password")).one()
+    assert (ended.state, ended.ended_by, ended.ended_at) == ("ended", "replaced", clock.now)
+    assert (used.state, used.first_used_at) == ("active", clock.now)
+
+
+def test_the_first_use_stays_the_first(store: Store, clock: FakeClock) -> None:
+    add_account(store)
+    open_session(store)
+    first = _credential(store).first_used_at
+    clock.advance(timedelta(hours=1))
+    open_session(store)
+    assert _credential(store).first_used_at == first
+
+
+def test_a_password_used_during_the_computation_shuts_the_code_out(
+    store: Store, hasher: CountingHasher
+) -> None:
+    add_account(store)
+    set_secret(store, CAISSE, NUMBER, Secret(CODE))
+
+    def use_the_password() -> None:
+        hasher.meanwhile = lambda: None
+        open_session(store)
+
+    hasher.meanwhile = use_the_password
+    assert log_in(store, CODE) is Refusal.REFUSED
+
+
+@pytest.mark.parametrize("caller_id", [OWNER, STRANGER], ids=["owner", "stranger"])
+def test_a_code_locks_at_three_failures_a_day(
+    store: Store, clock: FakeClock, caller_id: str
+) -> None:
+    add_account(store, password=CODE)
+    for _ in range(2):
+        log_in(store, "0000", caller_id=caller_id)
+    assert isinstance(log_in(store, CODE, caller_id=caller_id), Session)  # and forgives the two
+    for _ in range(3):
+        log_in(store, "0000", caller_id=caller_id)
+    assert log_in(store, CODE, caller_id=caller_id) is Refusal.REFUSED
+    clock.advance(timedelta(days=1) - timedelta(microseconds=1))
+    assert log_in(store, CODE, caller_id=caller_id) is Refusal.REFUSED
+    clock.advance(timedelta(microseconds=1))
+    assert isinstance(log_in(store, CODE, caller_id=caller_id), Session)
+
+
+def test_failures_with_password_and_code_add_up(store: Store) -> None:
+    add_account(store)
+    set_secret(store, CAISSE, NUMBER, Secret(CODE))
+    for typed in (WRONG, "0000", WRONG):
+        log_in(store, typed)
+    assert log_in(store, CODE) is Refusal.REFUSED
+    assert isinstance(log_in(store), Session)  # the password has five, and this refusal is none
 
 
 # D07: how refusals look alike
@@ -122,6 +197,21 @@ def _remove(store: Store) -> None:
     execute(store, lambda t: t.execute(delete(Credential)))
 
 
+def _close(store: Store) -> None:
+    execute(store, lambda t: t.execute(update(Account).values(closed_at=store.clock())))
+
+
+def _use_a_password_after_a_code(store: Store) -> None:
+    set_secret(store, CAISSE, NUMBER, Secret(CODE))
+    open_session(store)
+
+
+def _lock_the_code(store: Store) -> None:
+    set_secret(store, CAISSE, NUMBER, Secret(CODE))
+    for caller in range(3):
+        log_in(store, "0000", caller_id=f"+3319900000{caller}")
+
+
 def _damage(store: Store) -> None:
     execute(store, lambda t: t.execute(update(Credential).values(hash_sealed=b"damaged")))
 
@@ -145,8 +235,12 @@ REFUSALS = {
     "locked and expired, right password": Attempt(_lock_and_expire),
     "caller id blocked, right password": Attempt(_block_the_caller),
     "caller id blocked, unknown number": Attempt(_block_the_caller, number=UNKNOWN_NUMBER),
-    "a kind that the table has not": Attempt(typed=CODE),
-    "a kind that the table has not, unknown number": Attempt(typed=CODE, number=UNKNOWN_NUMBER),
+    "a kind that the table has not": Attempt(typed=CODE, channel=Channel.WEB),
+    "a kind that the account has not": Attempt(typed=CODE),
+    "a kind that the account has not, unknown number": Attempt(typed=CODE, number=UNKNOWN_NUMBER),
+    "a code, after the password was used": Attempt(_use_a_password_after_a_code, typed=CODE),
+    "a locked code": Attempt(_lock_the_code, typed=CODE),
+    "a closed dossier": Attempt(_close),
     "a channel that the table has not": Attempt(channel=Channel.WEB),
     "damaged credential": Attempt(_damage),
     "a number that is none": Attempt(number="12"),
@@ -175,6 +269,31 @@ def test_every_refusal_looks_like_that_of_an_unknown_number(
     assert seen == unknown
     assert seen.count("ARGON2") == 1
     assert hasher.compared + hasher.pretended + hasher.hashed == 1
+
+
+def test_a_busy_channel_tells_nothing_of_an_account(store: Store) -> None:
+    """What is usual is looked up then, whoever calls."""
+    store = with_rules(store, alarm_minimum=1, breaker_minimum=1)
+    add_account(store)
+    for caller in range(2):  # the second raises the alarm
+        log_in(store, WRONG, caller_id=f"+3319900000{caller}")
+    seen = watch(store.database)
+    assert log_in(store, number=UNKNOWN_NUMBER, caller_id=OWNER) is Refusal.REFUSED
+    unknown = seen.copy()
+    seen.clear()
+    assert log_in(store, WRONG, caller_id=OWNER) is Refusal.REFUSED
+    assert seen == unknown
+    assert any("avg(channel_hour.failures)" in statement for statement in seen)
+
+
+def test_a_login_takes_few_statements(store: Store) -> None:
+    """They are what a login costs beside its computation (`make bench`)."""
+    add_account(store)
+    open_session(store)  # the first use of a password takes a few more
+    seen = watch(store.database)
+    assert isinstance(log_in(store), Session)
+    assert seen.count("COMMIT") == 2
+    assert len(seen) <= 14
 
 
 def test_the_attempt_is_committed_before_it_is_computed(
@@ -207,7 +326,7 @@ def test_right_but_expired_says_so_and_is_no_failure(store: Store, clock: FakeCl
     before = _count(store, ThrottleHit)
     clock.advance(timedelta(microseconds=1))
     for _ in range(6):
-        assert log_in(store) is Refusal.EXPIRED
+        assert log_in(store) == Expired(clock.now)
     assert _count(store, ThrottleHit) == before  # and the failure before it is not forgiven
     assert _count(store, LoginSession) == 1
 
@@ -400,6 +519,30 @@ def test_a_password_replaced_during_the_computation_opens_nothing(
     assert log_in(store) is Refusal.REFUSED
 
 
+def test_a_login_that_waited_for_the_account_sees_what_changed(
+    store: Store, hasher: CountingHasher
+) -> None:
+    add_account(store)
+    locked = Event()
+
+    def revoke() -> None:
+        with store.database.begin() as transaction:
+            lock_account(transaction, CAISSE, NUMBER)
+            locked.set()
+            time.sleep(0.2)  # the login comes to wait
+            transaction.execute(update(Credential).values(state=CredentialState.ENDED))
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def revoke_meanwhile() -> None:
+            pool.submit(revoke)
+            locked.wait()
+
+        hasher.meanwhile = revoke_meanwhile
+        assert log_in(store) is Refusal.REFUSED
+    assert _count(store, LoginSession) == 0
+
+
 def test_a_new_hash_never_lands_on_a_replaced_password(store: Store) -> None:
     add_account(store)
     dearer = CountingHasher(DEARER)
@@ -482,11 +625,6 @@ def test_no_secret_and_no_contact_is_on_disk(
     assert b"argon2" not in stored
     for value in (password, wrong, mobile[3:], landline[3:], caller_id[3:]):
         assert value.encode() not in stored
-
-
-def _with_codes(store: Store) -> Rules:
-    line = store.rules.transition[0].model_copy(update={"credential": CredentialKind.CODE})
-    return store.rules.model_copy(update={"transition": (line,)})
 
 
 def _copy_hash(store: Store, *, of: str) -> None:

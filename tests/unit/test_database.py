@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import column, func, insert, inspect, select, text
+from sqlalchemy import column, func, insert, inspect, select, text, update
 from sqlalchemy.orm import Session as Transaction
 
 from shared import database as database_module
@@ -104,6 +104,18 @@ def test_a_write_is_whole_or_nothing(database: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
     assert _accounts(database) == 0
+
+
+def test_bare_statements_are_whole_or_nothing(database: Database) -> None:
+    def fail_half_way() -> None:
+        with database.begin() as transaction:
+            transaction.execute(update(Epoch).values(value=1))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    with database.read() as transaction:
+        assert transaction.scalars(select(Epoch.value)).all() == [0]
 
 
 def test_a_read_changes_nothing(database: Database) -> None:

@@ -1,24 +1,34 @@
-"""Reading a dossier: the session's own, and every reading audited (D15, R39)."""
+"""A dossier: read by the session's own, as the rights allow, and every access audited.
+
+D11, D15, R26 to R33, R39.
+"""
 
 import inspect
+from collections.abc import Callable
 from datetime import date
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from shared import dossier
-from shared.models import AuditEntry, Payment
+from shared import dossier, sessions
+from shared.errors import NotAllowedError, SessionEndedError
+from shared.models import Account, AuditEntry, LoginSession, Payment, Person, Role
+from shared.rights import Right, Standing
 from shared.sessions import Session
 from shared.store import Store
-from tests.store import FakeClock, add_account, execute, open_session
+from tests.store import CAISSE, FakeClock, add_account, execute, open_session
 
 OTHER_NUMBER = "7654321"
-READERS = [
+FUNCTIONS = [
     function
     for name, function in inspect.getmembers(dossier, inspect.isfunction)
     if function.__module__ == dossier.__name__ and not name.startswith("_")
 ]
+READERS: dict[str, Callable[[Store, Session], object]] = {
+    "read-last-payment": dossier.last_payment,
+    "read-disclosure": lambda store, session: dossier.disclosure(store, session, Role.ALLOCATAIRE),
+}
 
 
 def _pay(store: Store, account_id: UUID, *payments: tuple[str, int]) -> None:
@@ -27,6 +37,32 @@ def _pay(store: Store, account_id: UUID, *payments: tuple[str, int]) -> None:
         for day, cents in payments
     ]
     execute(store, lambda transaction: transaction.add_all(rows))
+
+
+def _add_person(store: Store, account_id: UUID, role: Role, *, delegated: bool = False) -> UUID:
+    person_id = uuid4()
+    since = store.clock() if delegated else None
+    person = Person(id=person_id, account_id=account_id, role=role, delegated_at=since)
+    execute(store, lambda transaction: transaction.add(person))
+    return person_id
+
+
+def _session_of(store: Store, person_id: UUID) -> Session:
+    """Open a session of a person's own, as their login with a NIR does (R17, D11)."""
+    session = open_session(store)
+    of_session = LoginSession.token_hash == session.token_hash
+    whose = update(LoginSession).where(of_session).values(person_id=person_id)
+    execute(store, lambda transaction: transaction.execute(whose))
+    return session
+
+
+def _events(store: Store) -> list[tuple[str, UUID | None]]:
+    with store.database.read() as transaction:
+        entries = transaction.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+    return [(entry.event, entry.account_id) for entry in entries if entry.event != "login"]
+
+
+# Reading
 
 
 def test_the_newest_payment_is_the_last_one(store: Store) -> None:
@@ -49,14 +85,16 @@ def test_a_payment_of_another_dossier_is_never_read(store: Store) -> None:
     assert dossier.last_payment(store, open_session(store)) is None
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_every_reading_is_audited(store: Store, clock: FakeClock, reader: type) -> None:
+@pytest.mark.parametrize(("event", "reader"), READERS.items(), ids=READERS)
+def test_every_reading_is_audited(
+    store: Store, clock: FakeClock, event: str, reader: Callable[[Store, Session], object]
+) -> None:
     account_id = add_account(store)
     reader(store, open_session(store, call_id="call-1"))
     with store.database.read() as transaction:
         entry = transaction.scalars(select(AuditEntry).order_by(AuditEntry.id.desc())).first()
     assert entry is not None
-    assert entry.event == "read-" + reader.__name__.replace("_", "-")
+    assert entry.event == event
     assert (entry.account_id, entry.call_id, entry.channel, entry.at) == (
         account_id,
         "call-1",
@@ -65,14 +103,235 @@ def test_every_reading_is_audited(store: Store, clock: FakeClock, reader: type) 
     )
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_no_reader_can_be_told_whose_dossier_to_read(reader: type) -> None:
+def test_a_session_tells_its_caisse(store: Store) -> None:
+    add_account(store)
+    session = open_session(store)
+    assert dossier.caisse(store, session) == CAISSE
+    sessions.end(store, session)
+    with pytest.raises(SessionEndedError):
+        dossier.caisse(store, session)
+
+
+def test_these_are_all_readings() -> None:
+    changes = {"give_delegation", "withdraw_delegation"}
+    telling_apart = {"caisse"}  # of several dossiers of a person (D11)
+    named = {event.removeprefix("read-").replace("-", "_") for event in READERS}
+    assert named | changes | telling_apart == {function.__name__ for function in FUNCTIONS}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_no_function_can_be_told_whose_dossier_to_open(function: Callable[..., object]) -> None:
     """R39: there is no way to write the reading of somebody else's file."""
-    parameters = inspect.signature(reader).parameters
+    parameters = inspect.signature(function).parameters
     kinds = [parameter.annotation for parameter in parameters.values()]
     assert kinds[:2] == [Store, Session]
-    plain = (int, bool, date)  # what may say how much, or of when, but not of whom
+    plain = (int, bool, date, Role)  # what may say how much, or of when, but not of whom
     assert [kind for kind in kinds[2:] if kind not in plain] == []
     assert not any(
         word in name for name in parameters for word in ("account", "number", "person", "nir", "id")
     )
+
+
+# Rights (R26 to R31)
+
+# fmt: off
+READING = {
+    # whose session (None: the dossier's own, by number and password): may read payments
+    "the dossier's own":            (None,                      False, True),   # D11
+    "the allocataire":              (Role.ALLOCATAIRE,          False, True),   # R26
+    "a conjoint with delegation":   (Role.CONJOINT,             True,  True),   # R27
+    "a conjoint without":           (Role.CONJOINT,             False, False),  # R29
+    "a conjoint allocataire":       (Role.CONJOINT_ALLOCATAIRE, False, True),   # R28
+    "a child over 15":              (Role.AUTRE,                False, False),  # R30
+    "delegation is the conjoint's": (Role.AUTRE,                True,  False),  # R27, R30
+    "a guardian":                   (Role.TUTEUR,               False, True),   # R31
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("role", "delegated", "expected"), READING.values(), ids=READING)
+def test_who_may_read(store: Store, role: Role | None, *, delegated: bool, expected: bool) -> None:
+    account_id = add_account(store)
+    _pay(store, account_id, ("2021-11-05", 300))
+    if role is None:
+        session = open_session(store)
+    else:
+        person_id = _add_person(store, account_id, role, delegated=delegated)
+        session = _session_of(store, person_id)
+    if expected:
+        assert dossier.last_payment(store, session) is not None
+        assert _events(store) == [("read-last-payment", account_id)]
+    else:
+        with pytest.raises(NotAllowedError):
+            dossier.last_payment(store, session)
+        assert _events(store) == []
+
+
+def test_a_person_of_another_dossier_may_nothing(store: Store) -> None:
+    """R39: a session that names a person who is not of its dossier has no right."""
+    add_account(store)
+    stranger = _add_person(store, add_account(store, OTHER_NUMBER), Role.ALLOCATAIRE)
+    with pytest.raises(NotAllowedError):
+        dossier.last_payment(store, _session_of(store, stranger))
+
+
+def test_a_first_claim_has_no_delegation_yet(store: Store) -> None:
+    """R32: changes are closed; payments can be asked for and there are none."""
+    account_id = add_account(store)
+    _add_person(store, account_id, Role.CONJOINT)
+    execute(store, lambda t: t.execute(update(Account).values(situation="primo-demandeur")))
+    session = open_session(store)
+    assert dossier.last_payment(store, session) is None
+    with pytest.raises(NotAllowedError):
+        dossier.give_delegation(store, session)
+
+
+# The delegation (R26, R27)
+
+
+def test_a_delegation_withdrawn_ends_what_it_allowed_at_once(store: Store) -> None:
+    """D11: rights are read at each access, in sessions that are open already."""
+    account_id = add_account(store)
+    conjoint = _add_person(store, account_id, Role.CONJOINT)
+    theirs, owner = _session_of(store, conjoint), open_session(store)
+    with pytest.raises(NotAllowedError):
+        dossier.last_payment(store, theirs)
+    assert dossier.give_delegation(store, owner)
+    dossier.last_payment(store, theirs)
+    assert dossier.withdraw_delegation(store, owner)
+    with pytest.raises(NotAllowedError):
+        dossier.last_payment(store, theirs)
+    assert _events(store) == [
+        ("delegation-given", account_id),
+        ("read-last-payment", account_id),
+        ("delegation-withdrawn", account_id),
+    ]
+
+
+def test_the_audit_says_who_read_and_whose_delegation_it_is(store: Store) -> None:
+    """D15: so that a change can be undone and a reader named."""
+    account_id = add_account(store)
+    owner = _add_person(store, account_id, Role.ALLOCATAIRE)
+    conjoint = _add_person(store, account_id, Role.CONJOINT)
+    session = _session_of(store, owner)
+    dossier.give_delegation(store, session)
+    dossier.last_payment(store, session)
+    with store.database.read() as transaction:
+        entries = transaction.scalars(select(AuditEntry).order_by(AuditEntry.id.desc())).all()
+    assert [(entry.person_id, entry.subject_id) for entry in entries[:2]] == [
+        (owner, None),
+        (owner, conjoint),
+    ]
+
+
+def test_a_delegation_is_dated_once(store: Store, clock: FakeClock) -> None:
+    account_id = add_account(store)
+    conjoint = _add_person(store, account_id, Role.CONJOINT)
+    given_at, session = clock.now, open_session(store)
+    assert dossier.give_delegation(store, session)
+    clock.now = given_at.replace(minute=45)
+    assert not dossier.give_delegation(store, session)
+    with store.database.read() as transaction:
+        assert transaction.get_one(Person, conjoint).delegated_at == given_at
+
+
+def test_there_may_be_nobody_to_delegate_to(store: Store) -> None:
+    account_id = add_account(store)
+    _add_person(store, account_id, Role.AUTRE)
+    other_id = add_account(store, OTHER_NUMBER)
+    stranger = _add_person(store, other_id, Role.CONJOINT)
+    session = open_session(store)
+    assert not dossier.give_delegation(store, session)
+    assert not dossier.withdraw_delegation(store, session)
+    assert _events(store) == []
+    with store.database.read() as transaction:
+        assert transaction.get_one(Person, stranger).delegated_at is None
+
+
+@pytest.mark.parametrize(
+    ("role", "delegated"),
+    [
+        (Role.CONJOINT, False),
+        (Role.CONJOINT, True),
+        (Role.CONJOINT_ALLOCATAIRE, False),
+        (Role.AUTRE, False),
+        (Role.TUTEUR, False),
+    ],
+)
+def test_the_allocataire_alone_delegates(store: Store, role: Role, *, delegated: bool) -> None:
+    """R26."""
+    account_id = add_account(store)
+    person_id = _add_person(store, account_id, role, delegated=delegated)
+    session = _session_of(store, person_id)
+    for change in (dossier.give_delegation, dossier.withdraw_delegation):
+        with pytest.raises(NotAllowedError):
+            change(store, session)
+    with store.database.read() as transaction:
+        assert (transaction.get_one(Person, person_id).delegated_at is not None) is delegated
+
+
+# What an adviser may say (R33, D11)
+
+CONJOINT, C_ALLOCATAIRE = Role.CONJOINT, Role.CONJOINT_ALLOCATAIRE
+# fmt: off
+DISCLOSURES = {
+    # the household's other person, with delegation or not; « I am … »: who calls, may be told all
+    "the allocataire calls":        (CONJOINT, False, Role.ALLOCATAIRE, Standing.ALLOCATAIRE, True),
+    "a conjoint calls":             (CONJOINT, False, CONJOINT, Standing.CONJOINT, False),
+    "a conjoint with delegation":   (CONJOINT, True,  CONJOINT, Standing.DELEGATE, True),
+    "a conjoint allocataire": (C_ALLOCATAIRE, False, CONJOINT, Standing.CONJOINT_ALLOCATAIRE, True),
+    "somebody else of the dossier": (CONJOINT, True,  Role.AUTRE, None, False),
+    "a conjoint whom nobody knows": (Role.AUTRE, False, CONJOINT, None, False),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("other", "delegated", "answer", "caller", "all_told"), DISCLOSURES.values(), ids=DISCLOSURES
+)
+def test_what_an_adviser_may_tell(
+    store: Store,
+    other: Role,
+    answer: Role,
+    caller: Standing | None,
+    *,
+    delegated: bool,
+    all_told: bool,
+) -> None:
+    account_id = add_account(store)
+    _add_person(store, account_id, other, delegated=delegated)
+    shown = dossier.disclosure(store, open_session(store), answer)
+    assert shown.caller == caller
+    assert (Right.READ_PAYMENTS in shown.told) is all_told
+
+
+def test_an_adviser_sees_the_delegation_whoever_calls(store: Store) -> None:
+    account_id = add_account(store)
+    session = open_session(store)
+    assert dossier.disclosure(store, session, Role.ALLOCATAIRE).conjoint is None
+    _add_person(store, account_id, Role.CONJOINT)
+    assert dossier.disclosure(store, session, Role.ALLOCATAIRE).conjoint is Standing.CONJOINT
+    dossier.give_delegation(store, session)
+    assert dossier.disclosure(store, session, Role.ALLOCATAIRE).conjoint is Standing.DELEGATE
+
+
+def test_of_two_conjoints_the_one_with_fewer_rights_counts(store: Store) -> None:
+    account_id = add_account(store)
+    _add_person(store, account_id, Role.CONJOINT, delegated=True)
+    _add_person(store, account_id, Role.CONJOINT)
+    shown = dossier.disclosure(store, open_session(store), Role.CONJOINT)
+    assert shown.caller is Standing.CONJOINT
+
+
+@pytest.mark.parametrize("answer", Role)
+@pytest.mark.parametrize(
+    ("role", "caller"),
+    [(Role.ALLOCATAIRE, Standing.ALLOCATAIRE), (Role.CONJOINT, Standing.CONJOINT)],
+)
+def test_a_persons_own_session_needs_no_answer(
+    store: Store, role: Role, caller: Standing, answer: Role
+) -> None:
+    """D11: opened with a NIR it is that person's, whatever they say."""
+    account_id = add_account(store)
+    session = _session_of(store, _add_person(store, account_id, role))
+    assert dossier.disclosure(store, session, answer).caller is caller

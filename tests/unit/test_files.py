@@ -1,4 +1,4 @@
-"""A file is written whole or not at all."""
+"""A file is written whole or not at all; a secret one is read only if its owner alone may."""
 
 import os
 import stat
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.files import write_whole
+from shared.errors import SettingsError
+from shared.files import read_private, write_whole
 
 
 def test_it_replaces_what_was_there(tmp_path: Path) -> None:
@@ -46,3 +47,24 @@ def test_what_cannot_be_encoded_leaves_the_old_file_alone(tmp_path: Path) -> Non
         write_whole(path, "\ud800")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700], ids=oct)
+def test_what_its_owner_alone_may_read_is_read(tmp_path: Path, mode: int) -> None:
+    write_whole(tmp_path / "file", "secrèt", mode=mode)
+    assert read_private(tmp_path / "file") == "secrèt"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601], ids=oct)
+def test_what_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file"
+    write_whole(path, "secret", mode=mode)
+    with pytest.raises(SettingsError) as refused:
+        read_private(path)
+    assert str(refused.value) == f"{path}: others may read it; run: chmod 600 {path}"
+
+
+def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "absent", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(SettingsError, match=f"{path}: cannot be read: {reason}"):
+            read_private(path)

@@ -113,13 +113,14 @@ def test_a_claim_shows_neither_text_nor_destination(store: Store) -> None:
 
 
 @pytest.mark.parametrize("column", ["destination_sealed", "content_sealed"])
-def test_a_damaged_message_is_refused_and_holds_up_nobody(store: Store, column: str) -> None:
+@pytest.mark.parametrize("value", [b"damaged", None], ids=["damaged", "gone"])
+def test_a_damaged_message_is_refused_and_holds_up_nobody(
+    store: Store, column: str, value: bytes | None
+) -> None:
     damaged, sound = add(store), add(store)
     execute(
         store,
-        lambda t: t.execute(
-            update(Message).where(Message.id == damaged).values({column: b"damaged"})
-        ),
+        lambda t: t.execute(update(Message).where(Message.id == damaged).values({column: value})),
     )
     with structlog.testing.capture_logs() as logs:
         assert [claimed.message_id for claimed in claim(store)] == [sound]
@@ -170,7 +171,8 @@ def _receipt(state: MessageState, of: int = -1) -> Callable[["Story"], None]:
 
 def _replace(story: "Story") -> None:
     now = story.store.clock()
-    execute(story.store, lambda t: outbox.replace(t, now, Message.template == "password"))
+    replacement = outbox.Replacement(Message.template == "password")
+    execute(story.store, lambda t: replacement.run(t.connection(), now))
 
 
 class Story:
@@ -235,6 +237,38 @@ STATES: dict[str, tuple[Steps, MessageState, bool]] = {
     "lease lost twice": (
         [_claim, LOSE_LEASE, END_DOUBT, _claim, LOSE_LEASE, END_DOUBT],
         MessageState.LOST,
+        False,
+    ),
+    "queued, the clock set back an hour": ([_tick(-3600), _claim], MessageState.SENDING, True),
+    "claimed, the clock set back, a moment before the lease ends": (
+        [_claim, _tick(-3600), _tick(29)],
+        MessageState.SENDING,
+        True,
+    ),
+    "claimed, the clock set back, lease lost": (
+        [_claim, _tick(-3600), _tick(30)],
+        MessageState.UNCERTAIN,
+        True,
+    ),
+    "claimed, the clock set back, reported": (
+        [_claim, _tick(-3600), ACCEPT],
+        MessageState.ACCEPTED,
+        False,
+    ),
+    "uncertain, the clock set back, a moment before the end": (
+        [_claim, DOUBTFUL, _tick(-3600), _tick(119)],
+        MessageState.UNCERTAIN,
+        True,
+    ),
+    "uncertain, the clock set back, for 2 minutes": (
+        [_claim, DOUBTFUL, _tick(-3600), _tick(120)],
+        MessageState.QUEUED,
+        True,
+    ),
+    "claimed, the clock a day ahead": ([_claim, END_LIFE], MessageState.UNCERTAIN, True),
+    "claimed, the clock a day ahead, reported": (
+        [_claim, END_LIFE, ACCEPT],
+        MessageState.ACCEPTED,
         False,
     ),
     "delivered": ([_claim, ACCEPT, DELIVERED], MessageState.DELIVERED, False),
@@ -348,16 +382,55 @@ def test_doubts_are_the_uncertain_ones_as_they_were_claimed(store: Store, clock:
     add(store)
     _claim(story)
     DOUBTFUL(story)
-    [doubt] = outbox.doubts(store, 10)
+    [doubt] = outbox.doubts(store, "file", 10)
     last = story.claims[-1]
-    assert (doubt.message_id, doubt.attempt_id, doubt.number) == (
+    assert (doubt.message_id, doubt.attempt_id, doubt.number, doubt.template) == (
         last.message_id,
         last.attempt_id,
         last.number,
+        last.template,
     )
     assert (doubt.destination, doubt.text.reveal()) == (OWNER, "password 50718264")
     assert finish(store, doubt, Result.ACCEPTED) is True
-    assert outbox.doubts(store, 10) == []
+    assert outbox.doubts(store, "file", 10) == []
+
+
+def test_doubts_are_of_one_provider_those_nearest_to_their_repeat_first(
+    store: Store, clock: FakeClock
+) -> None:
+    for provider in ("file", "another", "file", "file"):
+        add(store)
+        [claimed] = outbox.claim(store, provider, render, 1)
+        finish(store, claimed, Result.UNCERTAIN)
+        clock.advance(timedelta(seconds=1))
+    numbers = [row.message_id for row in outbox.doubts(store, "file", 2)]
+    with store.database.read() as transaction:
+        oldest = select(Message.id).where(Message.provider == "file").order_by(Message.created_at)
+        assert numbers == list(transaction.scalars(oldest))[:2]
+
+
+@pytest.mark.parametrize("column", ["destination_sealed", "text_sealed"])
+@pytest.mark.parametrize("value", [b"damaged", None], ids=["damaged", "gone"])
+def test_a_damaged_doubt_holds_up_nobody_and_is_refused_in_the_end(
+    store: Store, clock: FakeClock, column: str, value: bytes | None
+) -> None:
+    damaged, sound = add(store), add(store)
+    for claimed in claim(store):
+        finish(store, claimed, Result.UNCERTAIN)
+    execute(
+        store,
+        lambda t: t.execute(update(Message).where(Message.id == damaged).values({column: value})),
+    )
+    with structlog.testing.capture_logs() as logs:
+        assert [doubt.message_id for doubt in outbox.doubts(store, "file", 10)] == [sound]
+        clock.advance(DOUBT)
+        outbox.recover(store)
+        assert [claimed.message_id for claimed in claim(store)] == [sound]
+    assert get(store, damaged).state == MessageState.REFUSED
+    assert [(entry["event"], entry["message"]) for entry in logs] == [
+        ("message_unreadable", str(damaged)),
+        ("message_refused", str(damaged)),
+    ]
 
 
 def test_a_receipt_of_nothing_we_sent_is_unknown(store: Store) -> None:

@@ -17,8 +17,7 @@ KNOWN = KnownOf(
 ALLOWED = 83_927_415
 
 FORBIDDEN = {
-    "eight zeros": "00000000",
-    "eight nines": "99999999",
+    **{f"eight times {digit}": digit * 8 for digit in "0123456789"},
     "rising from 0": "01234567",
     "rising from 1": "12345678",
     "rising to 9": "23456789",
@@ -26,13 +25,14 @@ FORBIDDEN = {
     "falling from 8": "87654321",
     "falling to 0": "76543210",
     "mobile, national, from its 0": "06123456",
-    "mobile, national, in the middle": "61234567",
+    "mobile, national, without its 0": "61234567",
     "mobile, national, its end": "12345678",
     "mobile, international, from its country": "33612345",
     "mobile, international, in the middle": "36123456",
     "mobile, dialled from abroad": "00336123",
     "mobile, dialled from abroad, its second 0": "03361234",
     "landline, national": "01402953",
+    "landline, national, without its 0": "14029530",
     "landline, national, its end": "40295308",
     "landline, international": "33140295",
     "overseas, national": "06921234",
@@ -47,10 +47,12 @@ FORBIDDEN = {
     "born, day year month": "07199510",
     "born, month year day": "10199507",
     "born, of another person": "02012003",
+    "born, of another person, day year month": "02200301",
     "NIR": "29510991",
     "NIR of another person": "18503751",
     "number, then a digit": "01234569",
     "a digit, then the number": "90123456",
+    "a 0, then the number": "00123456",
 }
 
 

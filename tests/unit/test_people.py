@@ -28,8 +28,10 @@ CLAIRE = PersonData(  # every field is filled
     mobile_before="+33698765432",
     landline="+33140000001",
     email="claire@exemple.fr",
+    email_since=date(2020, 5, 6),
     address=Address("3 rue des Lilas", "bâtiment B", "75012", "Paris"),
     address_since=date(2019, 9, 30),
+    address_before=Address("8 rue du Port", None, "29200", "Brest"),
 )
 
 
@@ -64,6 +66,7 @@ def test_no_column_holds_personal_data_in_clear(keys: KeyRing) -> None:
     clear = {name: value for name, value in columns.items() if not isinstance(value, bytes)}
     assert clear == {
         "mobile_since": CLAIRE.mobile_since,
+        "email_since": CLAIRE.email_since,
         "address_since": CLAIRE.address_since,
     }
     everything = b"".join(value for value in columns.values() if isinstance(value, bytes))

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import func, select, update
 
 from shared import credentials, outbox, resets
-from shared.credentials import Refusal
+from shared.credentials import Expired, Refusal
 from shared.models import (
     AuditEntry,
     Base,
@@ -57,7 +57,7 @@ FOREIGN = "+4915112345678"
 NEW = PersonData(mobile=OWNER, mobile_since=date(2021, 10, 4))  # 29 days old
 DAY = timedelta(days=1)
 QUARTER = timedelta(minutes=15)
-CUT_OVER = datetime(2022, 4, 1)  # noqa: DTZ001 - the table's dates are Paris time
+CUT_OVER = datetime(2022, 3, 31, 22, tzinfo=UTC)  # midnight in Paris
 
 
 def ask(store: Store, caller_id: str | None = STRANGER, number: str = NUMBER) -> None:
@@ -352,12 +352,13 @@ def test_an_sms_and_a_letter_may_both_be_under_way(store: Store, clock: FakeCloc
     assert states(store) == ["ended", "active", "ended"]
 
 
-def test_a_code_of_four_digits_stays(store: Store) -> None:
-    """Only passwords take the place of passwords."""
+def test_a_code_of_four_digits_ends_when_the_password_is_used(store: Store) -> None:
+    """R04, D09: not when it is sent."""
     add_account(store, password="4826")
     ask(store)
+    assert isinstance(log_in(store, "4826"), Session)
     assert isinstance(log_in(store, sent_password(store)), Session)
-    assert [row.state for row in stored(store) if row.kind == CredentialKind.CODE] == ["active"]
+    assert [row.state for row in stored(store) if row.kind == CredentialKind.CODE] == ["ended"]
 
 
 # D06: how often
@@ -438,13 +439,13 @@ LIVES = {
     "final, midnight in Paris": (datetime(2021, 10, 8, 22, 0, tzinfo=UTC), None, 730 * DAY),
     "final, the cut-over far away": (
         datetime(2021, 11, 2, tzinfo=UTC),
-        datetime(2024, 1, 1),  # noqa: DTZ001
+        datetime(2024, 1, 1, tzinfo=UTC),
         730 * DAY,
     ),
     "final, until the cut-over": (
         datetime(2022, 3, 1, 22, 0, tzinfo=UTC),
         CUT_OVER,
-        30 * DAY,  # 2022-03-31T22:00Z is midnight in Paris
+        30 * DAY,
     ),
     "provisional, whatever the cut-over": (datetime(2021, 10, 1, tzinfo=UTC), CUT_OVER, 61 * DAY),
 }
@@ -470,7 +471,7 @@ def test_an_unused_one_ends_with_its_validity(store: Store, clock: FakeClock) ->
     ask(store)
     new = sent_password(store)
     clock.advance(61 * DAY)
-    assert log_in(store, new) is Refusal.EXPIRED
+    assert log_in(store, new) == Expired(clock.now)
     assert isinstance(log_in(store), Session)
 
 
@@ -478,7 +479,7 @@ def test_none_is_sent_when_none_opens_anything(store: Store, clock: FakeClock) -
     """D10: after the cut-over."""
     store = with_cut_over(store, CUT_OVER)
     add_account(store)
-    clock.now = datetime(2022, 3, 31, 22, 0, tzinfo=UTC)
+    clock.now = CUT_OVER
     ask(store)
     assert messages(store) == []
 

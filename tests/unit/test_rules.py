@@ -1,12 +1,12 @@
-"""The file of rules, and its table of who may log in with what, where and when (D10)."""
+"""The file of rules (D20); its transition table has tests of its own."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from shared.errors import SettingsError
-from shared.rules import DEFAULT_FILE, Channel, CredentialKind, Passage, Rules, load_rules
+from shared.rules import DEFAULT_FILE, PARIS, load_rules
 
 SHIPPED = DEFAULT_FILE.read_text(encoding="utf-8")
 
@@ -32,8 +32,21 @@ FAULTS = {  # what is wrong: (text that ships, text in its place, what the messa
     "a limit of zero": ("failures = 5", "failures = 0", "throttle.account_failures"),
     "a limit that is text": ("_accounts = 3", "_accounts = 'x'", "throttle.caller_accounts"),
     "a share above all": ("share = 0.1", "share = 10", "throttle.withheld_share"),
-    "a channel nobody knows": ('"voice"', '"vocal"', "transition.0.channel"),
-    "a date that is none": ('"voice"', '"voice"\nuntil = "soon"', "transition.0.until"),
+    "a shortest above the longest": (
+        "shortest = 8, longest = 64",
+        "shortest = 65, longest = 64",
+        "web_password.accepted",
+    ),
+    "no lengths at first": ("{ shortest = 8, longest = 24 },", "", "web_password"),
+    "no lengths at all": (
+        """\
+    { shortest = 8, longest = 24 },
+    { from = 2024-07-04T00:00:00, shortest = 10, longest = 64 },
+""",
+        "",
+        "web_password",
+    ),
+    "lengths twice from the start": ("from = 2024-07-04T00:00:00, ", "", "web_password"),
     "not TOML": ("[argon2]", "[argon2", "not TOML"),
 }
 
@@ -61,56 +74,32 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
         load_rules(path)
 
 
-def _utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-PASSWORD, CODE = CredentialKind.PASSWORD, CredentialKind.CODE
-VOICE, WEB = Channel.VOICE, Channel.WEB
-
-CUT_OVER = "until = 2022-04-01T00:00:00"  # Paris: 22:00 UTC the day before, in summer time
-OPENING = "from = 2021-10-09T00:00:00"  # 22:00 UTC the day before
 # fmt: off
-TRANSITION = [
-    # the voice password's line   who          where  when (UTC)             may log in
-    ("",                          PASSWORD,    VOICE, "2021-11-02T09:30:00", True),
-    ("",                          PASSWORD,    VOICE, "2099-01-01T00:00:00", True),
-    ("",                          PASSWORD,    WEB,   "2021-11-02T09:30:00", False),
-    ("",                          CODE,        VOICE, "2021-11-02T09:30:00", False),
-    (CUT_OVER,                    PASSWORD,    VOICE, "2022-03-31T21:59:59", True),
-    (CUT_OVER,                    PASSWORD,    VOICE, "2022-03-31T22:00:00", False),
-    (CUT_OVER + "+00:00",         PASSWORD,    VOICE, "2022-03-31T23:59:59", True),
-    (OPENING,                     PASSWORD,    VOICE, "2021-10-08T21:59:59", False),
-    (OPENING,                     PASSWORD,    VOICE, "2021-10-08T22:00:00", True),
-    (OPENING + "\n" + CUT_OVER,   PASSWORD,    VOICE, "2022-04-02T00:00:00", False),
+WEB_PASSWORDS = [
+    # chosen at (Paris)     characters, may be chosen
+    ("2021-10-09T00:00:00", 7,  False),
+    ("2021-10-09T00:00:00", 8,  True),
+    ("2024-07-03T23:59:59", 8,  True),
+    ("2024-07-03T23:59:59", 24, True),
+    ("2024-07-03T23:59:59", 25, False),
+    ("2024-07-04T00:00:00", 9,  False),
+    ("2024-07-04T00:00:00", 10, True),
+    ("2024-07-04T00:00:00", 64, True),
+    ("2024-07-04T00:00:00", 65, False),
 ]
 # fmt: on
 
 
-@pytest.mark.parametrize(("dates", "kind", "channel", "when", "expected"), TRANSITION)
-def test_who_may_log_in(
-    tmp_path: Path, *, dates: str, kind: CredentialKind, channel: Channel, when: str, expected: bool
-) -> None:
-    path = tmp_path / "rules.toml"
-    path.write_text(f"{SHIPPED}\n{dates}\n", encoding="utf-8")
-    assert load_rules(path).may_log_in(kind, channel, _utc(when)) is expected
+@pytest.mark.parametrize(("when", "length", "expected"), WEB_PASSWORDS)
+def test_how_long_a_new_web_password_is(when: str, length: int, expected: bool) -> None:
+    """R14."""
+    instant = datetime.fromisoformat(when).replace(tzinfo=PARIS)
+    assert load_rules().web_password.new_at(instant).allow(length) is expected
 
 
-def test_what_no_line_allows_is_refused() -> None:
-    rules = load_rules().model_copy(update={"transition": ()})
-    assert not any(
-        rules.may_log_in(kind, channel, _utc("2021-11-02T09:30:00"))
-        for kind in CredentialKind
-        for channel in Channel
-    )
-
-
-def test_one_open_line_is_enough() -> None:
-    lines = (
-        Passage.model_validate(
-            {"credential": "code", "identifier": "number", "channel": "voice", **dates}
-        )
-        for dates in ({"until": _utc("2021-01-01T00:00:00")}, {})
-    )
-    rules: Rules = load_rules().model_copy(update={"transition": tuple(lines)})
-    assert rules.may_log_in(CODE, VOICE, _utc("2021-11-02T09:30:00"))
+@pytest.mark.parametrize(
+    ("length", "expected"), [(7, False), (8, True), (24, True), (64, True), (65, False)]
+)
+def test_an_older_web_password_stays_good_at_login(length: int, expected: bool) -> None:
+    """R14."""
+    assert load_rules().web_password.accepted.allow(length) is expected

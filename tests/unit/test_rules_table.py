@@ -20,5 +20,9 @@ def test_every_test_named_exists() -> None:
             assert (ROOT / path).is_file(), f"{rule}: {path}"
         for name, path in re.findall(r"`(test_\w+)`(?:, `test_\w+`)* in (tests/[\w/]+\.py)", shown):
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-            names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            names = {
+                node.name
+                for node in ast.walk(tree)
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
             assert name in names, f"{rule}: {path}: {name}"

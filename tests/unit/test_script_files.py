@@ -11,9 +11,16 @@ from ivr.script_files import DEFAULT_FOLDER, load_script
 from svi.check import check
 
 HANDLERS = (
-    "adviser, announce, authenticate, department, forgotten, goodbye, identify, last_payment,"
-    " menu, welcome"
+    "adviser, announce, another_code, authenticate, choose_dossier, closed, department, enter_code,"
+    " forgotten, goodbye, identify, identify_by_nir, last_payment, menu, password_notice,"
+    " send_code, session_ended, way_in, welcome"
 )
+SERVICE = b"""\
+[service]
+first_step = 'welcome'
+failure_step = 'failure'
+session_ended_step = 'session_ended'
+"""
 EMPTY_STEP = '\n[{name}]\nhandler = "goodbye"\nprompts = ["au-revoir"]\n'
 THREE_CHOICES = "".join(
     f'  {{ key = "{key}", prompt = "choix-quitter", goto = "goodbye" }},\n' for key in (3, 4, 5)
@@ -105,6 +112,12 @@ FAULTS = {
         "tries = 3",
         "tries = 2.5",
         "dialogue.toml: tries: il faut un nombre entier",
+    ),
+    "a caisse that no prompt names": (
+        "prompts.toml",
+        "dossier-2a =",
+        "dossier-2c =",
+        "caisses.toml: caisses.2A: il manque le message « dossier-2a »",
     ),
     "text instead of a list": (
         "steps.toml",
@@ -304,12 +317,12 @@ SPOILT_FILES = {
     ),
     "no line": (
         "lines.toml",
-        b"[service]\nfirst_step = 'welcome'\nfailure_step = 'failure'\n[lines]",
+        SERVICE + b"[lines]",
         "lines.toml: lines: il en faut 1 au moins",
     ),
     "lines that are no table": (
         "lines.toml",
-        b"lines = 3230\n[service]\nfirst_step = 'welcome'\nfailure_step = 'failure'",
+        b"lines = 3230\n" + SERVICE,
         "lines.toml: lines: il faut une table",
     ),
     "placeholder of Asterisk's that we don't know": (

@@ -17,10 +17,10 @@ from shared.store import Store
 from sms.templates import DEFAULT_FILE, Templates
 from svi import demo
 from svi.__main__ import cli
+from svi.demo import refuse_real_people
 from svi.gateway import dispatching
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from svi.up import refuse_real_people
 from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, until
 from tests.store import add_account
 

@@ -4,12 +4,28 @@ from pathlib import Path
 
 import pytest
 
+from shared import notices
 from shared.errors import SettingsError
+from shared.outbox import TemplateError
 from shared.resets import Template
 from sms.templates import BASIC, DEFAULT_FILE, EXTENSION, Templates, check, septets
 
 GOOD = "Caf : {password}. Ne le donnez à personne."
-OTHER = f'[password-old-mobile]\nsender = "Caf"\ntext = "{GOOD}"\n'
+NOTICES = """\
+[code]
+sender = "Caf"
+text = "{code} {minutes}"
+[code-old-mobile]
+sender = "Caf"
+text = "{code} {minutes}"
+[web-account-created]
+sender = "Caf"
+text = "Bonjour"
+[provisional-identifier]
+sender = "Caf"
+text = "P{digits}"
+"""
+OTHER = f'[password-old-mobile]\nsender = "Caf"\ntext = "{GOOD}"\n{NOTICES}'
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +33,7 @@ def texts() -> Templates:
     return Templates.load()
 
 
-@pytest.mark.parametrize("template", Template)
+@pytest.mark.parametrize("template", [Template.PASSWORD, Template.PASSWORD_OLD_MOBILE])
 def test_our_texts_obey_d14(texts: Templates, template: Template) -> None:
     text = texts.render(template, {"password": "01234567"})
     assert "0123 4567" in text
@@ -34,6 +50,33 @@ def test_the_old_mobile_is_told_of_the_change(texts: Templates) -> None:
     """D04: whoever reads this is warned of a change that may not be theirs."""
     text = texts.render(Template.PASSWORD_OLD_MOBILE, {"password": "01234567"})
     assert "mobile a changé récemment" in text
+
+
+@pytest.mark.parametrize("template", [notices.Template.CODE, notices.Template.CODE_OLD_MOBILE])
+def test_a_code_is_brought_with_a_warning(texts: Templates, template: notices.Template) -> None:
+    """R15, D14: the code in groups, how long it lives, whom to call."""
+    text = texts.render(template, {"code": "012345", "minutes": "10"})
+    assert "012 345" in text
+    assert "10 minutes" in text
+    assert "à personne" in text
+    assert "Appelez le 3230" in text
+
+
+def test_the_account_that_was_made_is_announced(texts: Templates) -> None:
+    """R23: log in with the NIR from now on; no NIR and no password in it (D14)."""
+    text = texts.render(notices.Template.ACCOUNT_CREATED, {})
+    assert "compte est créé" in text
+    assert "numéro de sécurité sociale" in text
+    assert "Appelez le 3230" in text
+
+
+def test_a_provisional_identifier_is_to_be_kept(texts: Templates) -> None:
+    """R22; R20: it is what one logs in with."""
+    text = texts.render(notices.Template.PROVISIONAL, {"digits": "01234567"})
+    assert "identifiant provisoire est P0123 4567" in text
+    assert "Gardez-le" in text
+    assert "mot de passe" not in text  # D14: never together
+    assert "Appelez le 3230" in text
 
 
 def test_our_file_has_no_fault() -> None:
@@ -117,7 +160,7 @@ SHAPES = {
     "a number": ("[password]\nsender = 3230\ntext = 1", OTHER, "password: il faut sender et text"),
     "a template missing": (
         f'[password]\nsender = "Caf"\ntext = "{GOOD}"',
-        "",
+        NOTICES,
         "password-old-mobile: il faut sender et text",
     ),
     "a template too many": (
@@ -141,3 +184,13 @@ def test_a_file_of_another_shape_is_refused(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     [found] = check(tmp_path / "none.toml")
     assert found == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
+
+
+def test_what_can_not_be_written_is_an_error_of_its_own(texts: Templates) -> None:
+    """A message of a newer version must not stop a dispatcher."""
+    with pytest.raises(TemplateError, match="template campaign: unknown"):
+        texts.render("campaign", {"password": "83927415"})
+    with pytest.raises(TemplateError, match="template campaign: unknown"):
+        texts.sender("campaign")
+    with pytest.raises(TemplateError, match="template password: the message lacks a variable"):
+        texts.render(Template.PASSWORD, {"code": "839274"})

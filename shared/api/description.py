@@ -1,0 +1,142 @@
+"""The OpenAPI 3.1 description, made of the route table."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPMethod, HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from shared.api import problems
+from shared.api.bodies import NoBody
+from shared.api.problems import PROBLEM_JSON, Problem, ProblemBody
+from shared.api.routes import Route
+
+REF = "#/components/schemas/{model}"
+JSON = "application/json"
+EVERY_ROUTE = (problems.MALFORMED, problems.TOO_SLOW, problems.FAULT, problems.DOWN)
+WITH_KEY = (problems.KEY_REFUSED, problems.SCOPE_LACKING, problems.TOO_MANY)
+WITH_BODY = (problems.NOT_JSON, problems.TOO_LARGE, problems.WRONG_TYPE, problems.INVALID)
+CHANGING = (problems.IDEMPOTENCY_KEY_MISSING, problems.KEY_REUSED, problems.UNDER_WAY)
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "new for every request, the same when it is repeated; kept for 24 hours",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"},
+}
+
+Schemas = Mapping[type[Any], dict[str, Any]]
+
+
+def describe(routes: Sequence[Route[Any]]) -> dict[str, Any]:
+    """Describe the routes; the bodies are JSON Schema 2020-12."""
+    shown = [
+        *((route.request, "validation") for route in routes if _has_body(route)),
+        *(
+            (model, "serialization")
+            for route in routes
+            for model in route.answers.values()
+            if model
+        ),
+        (ProblemBody, "serialization"),
+    ]
+    references, definitions = models_json_schema(shown, ref_template=REF)  # type: ignore[arg-type]
+    schemas = {model: reference for (model, _), reference in references.items()}
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for route in routes:
+        paths[route.path][route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Credential store of the svi", "version": "1"},
+        "paths": dict(paths),
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "bearerFormat": "<id>.<secret>"},
+                "session": {"type": "apiKey", "in": "header", "name": "X-Session"},
+            },
+        },
+    }
+
+
+def _operation(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _name(route.method, route.path),
+        "summary": route.summary,
+        "security": [_security(route)] if route.scope else [],
+        "responses": {
+            **{
+                str(status.value): _answer(status, m, schemas)
+                for status, m in route.answers.items()
+            },
+            **_problems(route, schemas),
+        },
+    }
+    if route.scope:
+        operation["description"] = f"Scope `{route.scope}`."
+    if route.changes:
+        operation["parameters"] = [IDEMPOTENCY_KEY]
+    if route.in_query:
+        operation["parameters"] = _query(route)
+    if _has_body(route):
+        content = {JSON: {"schema": schemas[route.request]}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _has_body(route: Route[Any]) -> bool:
+    return route.request is not NoBody and not route.in_query
+
+
+def _query(route: Route[Any]) -> list[dict[str, Any]]:
+    """Describe what may stand in the query: flat values only."""
+    schema = route.request.model_json_schema()
+    return [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": value}
+        for name, value in schema["properties"].items()
+    ]
+
+
+def _name(method: HTTPMethod, path: str) -> str:
+    """Name an operation: `get_session_payments_last`."""
+    return re.sub(r"\W+", "_", method.lower() + path.removeprefix("/v1"))
+
+
+def _security(route: Route[Any]) -> dict[str, list[str]]:
+    return {"key": [], "session": []} if route.in_session else {"key": []}
+
+
+def _answer(status: HTTPStatus, model: type[BaseModel] | None, schemas: Schemas) -> dict[str, Any]:
+    if model is None:
+        return {"description": status.phrase}
+    return {"description": status.phrase, "content": {JSON: {"schema": schemas[model]}}}
+
+
+def _problems(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
+    by_status: dict[HTTPStatus, list[Problem]] = defaultdict(list)
+    for problem in _met_by(route):
+        by_status[problem.status].append(problem)
+    return {
+        str(status.value): {
+            "description": "; ".join(_described(one) for one in found),
+            "content": {PROBLEM_JSON: {"schema": schemas[ProblemBody]}},
+        }
+        for status, found in sorted(by_status.items())
+    }
+
+
+def _met_by(route: Route[Any]) -> Iterable[Problem]:
+    yield from EVERY_ROUTE
+    yield from WITH_KEY if route.scope else ()
+    yield from WITH_BODY if _has_body(route) else (problems.NO_BODY_EXPECTED,)
+    yield from (problems.INVALID,) if route.in_query else ()
+    yield from CHANGING if route.changes else ()
+    yield from (problems.SESSION_OVER,) if route.in_session else ()
+    yield from route.problems
+
+
+def _described(problem: Problem) -> str:
+    return f"`{problem.name}`: {problem.title}" if problem.name else problem.status.phrase

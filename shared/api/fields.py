@@ -1,0 +1,135 @@
+"""What bodies are made of: each field with its shape, and who a request comes from."""
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from shared.api.bodies import Strict
+from shared.codes import DIGITS
+from shared.identifiers import CAISSE, NUMBER, PROVISIONAL
+from shared.nir import WITHOUT_KEY
+from shared.origin import Origin
+from shared.passwords import LENGTH
+from shared.rules import Channel, Identifier
+from shared.secret import Secret
+from shared.web_accounts import Holder
+
+LONGEST_NAME = 100
+LONGEST_CONTACT = 254  # a mail address (RFC 5321)
+LONGEST_CHOICE = 128  # beyond any password: which lengths are allowed is R14's to say
+
+T = TypeVar("T")
+
+
+def _read(pattern: str, make: Callable[[str], T]) -> PlainValidator:
+    """Read text of one shape; pydantic's own reading allows several."""
+    shape = re.compile(pattern)
+
+    def read(text: object) -> T:
+        if not isinstance(text, str):
+            raise PydanticCustomError("string_type", "no text")
+        if shape.fullmatch(text) is None:
+            raise PydanticCustomError("string_pattern_mismatch", "of another shape")
+        return make(text)
+
+    return PlainValidator(read)
+
+
+def _text(pattern: str, **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
+
+
+_TYPED = r"[!-~]{1,64}"  # what can be typed; whether it is right is not for here
+_EIGHT = rf"[0-9]{{{LENGTH}}}"
+_CHOSEN = rf"(?s:.){{1,{LONGEST_CHOICE}}}"
+_CODE = rf"[0-9]{{{DIGITS}}}"
+_UUID = "-".join(f"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
+_COUNT = r"0|[1-9][0-9]{0,14}"
+_INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_HIDDEN: dict[str, Any] = {"format": "password", "writeOnly": True}
+
+CaisseCode = Annotated[str, _read(CAISSE.pattern, str), _text(CAISSE.pattern, examples=["92"])]
+Number = Annotated[str, Field(pattern=f"^{NUMBER.pattern}$", repr=False, examples=["0000354"])]
+Nir = Annotated[
+    str, Field(pattern=f"^{WITHOUT_KEY.pattern}$", repr=False, description="without its key")
+]
+PersonId = Annotated[
+    str,
+    Field(
+        pattern=f"^(?:{WITHOUT_KEY.pattern}|{PROVISIONAL.pattern})$",
+        repr=False,
+        description="a NIR without its key, or a provisional identifier (R20)",
+    ),
+]
+Password = Annotated[Secret, _read(_TYPED, Secret), _text(_TYPED, **_HIDDEN)]
+EightDigits = Annotated[Secret, _read(_EIGHT, Secret), _text(_EIGHT, **_HIDDEN)]
+NewPassword = Annotated[
+    Secret,
+    _read(_CHOSEN, Secret),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CHOICE, **_HIDDEN}),
+]
+Code = Annotated[Secret, _read(_CODE, Secret), _text(_CODE, **_HIDDEN)]
+CodeId = Annotated[UUID, _read(_UUID, UUID), _text(_UUID, format="uuid")]
+ChangeId = Annotated[UUID, _read(_UUID, UUID), _text(_UUID, format="uuid")]
+ChangeNumber = Annotated[  # in a query, where everything is text
+    int,
+    _read(_COUNT, int),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 10**15 - 1}),
+]
+Instant = Annotated[
+    datetime,
+    _read(_INSTANT, datetime.fromisoformat),
+    _text(_INSTANT, format="date-time", examples=["2021-11-02T09:30:00Z"]),
+]
+Day = Annotated[
+    date,
+    _read(_DAY, date.fromisoformat),
+    WithJsonSchema({"type": "string", "format": "date", "examples": ["1995-10-07"]}),
+]
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, repr=False)]
+ContactText = Annotated[
+    Annotated[str, Field(min_length=1, max_length=LONGEST_CONTACT)] | None,
+    Field(
+        repr=False,
+        description="where the code should go, as the person wrote it; null: it was not asked",
+    ),
+]
+CodeRoute = Literal["sms", "mail"]
+WebChannel = Literal["web", "app", "kiosk"]
+Address = Annotated[
+    str,
+    Field(
+        pattern=r"^[!-~]{1,128}$",
+        repr=False,
+        description="what the client counts a person's failures by, such as a hash of the network"
+        " address: D05 treats it as the telephone treats a caller id",
+    ),
+]
+
+
+class FromClient(Strict):
+    """Who asks, as the client knows it."""
+
+    channel: WebChannel
+    client: Address
+
+    def origin(self, api_client: str) -> Origin:
+        """Say where this comes from, as the throttles count it."""
+        return Origin.for_client(Channel(self.channel), api_client, self.client)
+
+
+class OfPerson(FromClient):
+    """A person, and who asks for him or her."""
+
+    identifier: PersonId
+
+    def holder(self) -> Holder:
+        """Give what finds the person."""
+        by_nir = WITHOUT_KEY.fullmatch(self.identifier)
+        return Holder(Identifier.NIR if by_nir else Identifier.PROVISIONAL, self.identifier)

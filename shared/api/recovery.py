@@ -1,0 +1,128 @@
+"""What a person forgot: the password on the web (R12, R13), the provisional identifier (R22).
+
+Whoever asks for whomever, the first answer is the same (D04).
+"""
+
+from http import HTTPMethod, HTTPStatus
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from shared import provisional, recovery
+from shared.api import problems
+from shared.api.fields import Code, CodeId, CodeRoute, ContactText, Day, FromClient, Name, OfPerson
+from shared.api.passwords import Accepted, PasswordChoice, password_refused
+from shared.api.problems import ProblemError
+from shared.api.routes import Answer, Call, Route, SessionToken, encode_token
+from shared.apikeys import Scope
+from shared.models import Route as MessageRoute
+from shared.people import PersonData
+from shared.recovery import Claim
+
+
+class RecoveryRequest(OfPerson):
+    """Whose password was forgotten, and where a code should go."""
+
+    birth_name: Name
+    route: CodeRoute
+    contact: ContactText = None
+
+
+class AskedCode(BaseModel):
+    """What a code is entered with, whether one was sent or not."""
+
+    code_id: UUID
+
+
+class RecoveryCode(FromClient):
+    """The code that came."""
+
+    code_id: CodeId
+    code: Code
+
+
+class OpenedRecovery(BaseModel):
+    """A session that opens the choice of a password, and no dossier."""
+
+    session: SessionToken
+
+
+class IdentifierRequest(FromClient):
+    """The civil status of a person who forgot the provisional identifier."""
+
+    surname: Name
+    given_names: Name
+    birth_date: Day = Field(repr=False)
+
+
+def _request(call: Call, body: RecoveryRequest) -> Answer:
+    claim = Claim(body.holder(), body.birth_name, MessageRoute(body.route), body.contact)
+    code_id = recovery.request(call.store, claim, body.origin(call.client))
+    return Answer(HTTPStatus.ACCEPTED, AskedCode(code_id=code_id))
+
+
+def _verify(call: Call, body: RecoveryCode) -> Answer:
+    steps = recovery.verify(call.store, body.code_id, body.code, body.origin(call.client))
+    if steps is None:
+        raise ProblemError(problems.CODE_REFUSED)
+    return Answer(HTTPStatus.CREATED, OpenedRecovery(session=encode_token(steps.token)))
+
+
+def _choose_password(call: Call, body: PasswordChoice) -> Answer:
+    faults = recovery.choose_password(call.store, call.session(), body.password)
+    if faults:
+        raise password_refused(*faults)
+    return Answer(HTTPStatus.NO_CONTENT)
+
+
+def _remind(call: Call, body: IdentifierRequest) -> Answer:
+    who = PersonData(surname=body.surname, given_names=body.given_names, birth_date=body.birth_date)
+    provisional.remind(call.store, who, body.origin(call.client))
+    return Answer(HTTPStatus.ACCEPTED, Accepted())
+
+
+ROUTES = (
+    Route(
+        method=HTTPMethod.POST,
+        path="/v1/recovery",
+        summary="Send a code to a contact on file, where everything given is right",
+        handle=_request,
+        request=RecoveryRequest,
+        answers={HTTPStatus.ACCEPTED: AskedCode},
+        scope=Scope.RECOVERY,
+        changes=True,
+    ),
+    Route(
+        method=HTTPMethod.POST,
+        path="/v1/recovery/verifications",
+        summary="Check the code that came",
+        handle=_verify,
+        request=RecoveryCode,
+        answers={HTTPStatus.CREATED: OpenedRecovery},
+        problems=(problems.CODE_REFUSED, problems.CLOSED),
+        scope=Scope.RECOVERY,
+        changes=True,
+    ),
+    Route(
+        method=HTTPMethod.POST,
+        path="/v1/recovery/password",
+        summary="Choose the person's new password (R14)",
+        handle=_choose_password,
+        request=PasswordChoice,
+        answers={HTTPStatus.NO_CONTENT: None},
+        problems=(problems.PASSWORD_REFUSED,),
+        scope=Scope.RECOVERY,
+        in_session=True,
+        changes=True,
+    ),
+    Route(
+        method=HTTPMethod.POST,
+        path="/v1/identifier-requests",
+        summary="Have the provisional identifier sent again, where there is one",
+        handle=_remind,
+        request=IdentifierRequest,
+        answers={HTTPStatus.ACCEPTED: Accepted},
+        scope=Scope.RECOVERY,
+        changes=True,
+    ),
+)

@@ -1,0 +1,70 @@
+"""What one line of the route table says."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPMethod, HTTPStatus
+from typing import Annotated, Generic
+
+from pydantic import BaseModel, Field
+
+from shared import sessions
+from shared.api.bodies import B
+from shared.api.problems import Problem
+from shared.apikeys import Scope
+from shared.sessions import Session
+from shared.store import Store
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64url
+SessionToken = Annotated[
+    str, Field(description="for the X-Session header", pattern=f"^{TOKEN.pattern}$")
+]
+
+
+def encode_token(token: bytes) -> str:
+    """Give a session's token as the X-Session header has it."""
+    return base64.urlsafe_b64encode(token).decode("ascii").rstrip("=")
+
+
+def decode_token(text: str) -> bytes | None:
+    """Read an X-Session header; None if it is no token."""
+    return base64.urlsafe_b64decode(text + "=") if TOKEN.fullmatch(text) else None
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a handler is called with, besides the body: the store, and who asks."""
+
+    store: Store
+    client: str = ""  # empty where anybody may ask
+    token: bytes = field(default=b"", repr=False)  # empty where no session is needed
+
+    def session(self) -> Session:
+        """Give the session of the request; SessionEndedError if it is not this client's."""
+        return sessions.resume(self.store, self.token, self.client)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a handler answers with; a problem is raised instead (ProblemError)."""
+
+    status: HTTPStatus
+    content: BaseModel | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route(Generic[B]):
+    """One operation. Its handler is plain blocking code on the store, run in the pool."""
+
+    method: HTTPMethod
+    path: str
+    summary: str
+    handle: Callable[[Call, B], Answer]
+    request: type[B]
+    answers: Mapping[HTTPStatus, type[BaseModel] | None]
+    problems: tuple[Problem, ...] = ()  # besides those that any such route may meet
+    scope: Scope | None  # None: anybody may ask, without a key
+    in_query: bool = False  # the request is not a body, but in the query of the address
+    in_session: bool = False  # the X-Session header says for whom
+    changes: bool = False  # something: repeated with the same Idempotency-Key it is done once

@@ -1,0 +1,248 @@
+"""Verification codes: 6 digits on their way to a contact of the dossier, good for one thing (R15).
+
+Whoever asks, for whomever, the same statements run and one row is left; a code that must not be
+sent is a row without a person (D04). An entry is a login attempt of D05: reserved and committed
+before anything is compared, so that a code stands five wrong ones however many come at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hmac import compare_digest
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy.orm import Session as Transaction
+
+from shared import audit, notices, throttles
+from shared.contacts import Contact
+from shared.credentials import NOBODY, WITHHELD
+from shared.models import Person, Route, VerificationCode
+from shared.notices import Notice, Template
+from shared.origin import Origin
+from shared.rules import CodeRules
+from shared.secret import Secret
+from shared.store import Store
+from shared.throttles import Allowed, Attempt
+
+DIGITS = 6
+DAY = timedelta(days=1)
+
+T = TypeVar("T")
+
+Grant = Callable[[Transaction, UUID], T]
+"""Gives what a right code opens to the person of that id, in the transaction that uses it up."""
+
+
+class Purpose(StrEnum):
+    """What a code is good for, and nothing else."""
+
+    CONTACT = "contact"  # to confirm a contact of the dossier (R18)
+    RECOVERY = "recovery"  # to choose a new password on the web (R12, R13)
+    PHONE_LOGIN = "phone-login"  # to log in with a NIR on the telephone (D10)
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """The person that a code is for, and the contact it goes to."""
+
+    person_id: UUID
+    account_id: UUID
+    contact: Contact
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for: `recipient` is None if the person or the contact is not the right one."""
+
+    purpose: Purpose
+    route: Route
+    asked_by: bytes
+    recipient: Recipient | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A code that somebody entered, and which one it is meant to be."""
+
+    purpose: Purpose
+    which: ColumnElement[bool]
+    code: Secret
+
+
+@dataclass(frozen=True)
+class _Reserved:
+    """An entry that was counted, and the code to compare it with, if it may be."""
+
+    attempt: Attempt
+    candidate: VerificationCode | None
+
+
+def asker(store: Store, identifier: str, origin: Origin) -> bytes:
+    """Name whoever asks for a code by an identifier: the caller id, or the call if it is withheld.
+
+    On the telephone only the same may enter it: a stranger who asks too can't use up its tries.
+    """
+    return store.keys.index("asker", f"{identifier}/{origin.caller_id or origin.call_id}")
+
+
+def request(store: Store, wish: Wish, origin: Origin) -> UUID:
+    """Send a code if there is somebody to send it to; give the id that it is entered with (D04)."""
+    now, recipient = store.clock(), wish.recipient
+    minutes = _minutes(store.rules.code, wish.route)
+    row = VerificationCode(
+        id=uuid4(),
+        purpose=wish.purpose,
+        contact_index=recipient.contact.index(store.keys) if recipient else wish.asked_by,
+        asked_by=wish.asked_by,
+        created_at=now,
+        expires_at=now + timedelta(minutes=minutes),
+        used_at=None,
+    )
+    code = Secret(f"{store.chance(10**DIGITS):0{DIGITS}}")
+    row.code_mac = _mac(store, row.id, code)
+    notice = Notice(
+        template=_template(recipient),
+        account_id=recipient.account_id if recipient else None,
+        contact=recipient.contact if recipient else Contact(wish.route, ""),
+        content={"code": code.reveal(), "minutes": str(minutes)},
+        expires_at=row.expires_at,
+    )
+    with store.database.write() as transaction:
+        store.database.lock(transaction, row.contact_index)
+        within = _sent(transaction, row.contact_index, now) <= store.rules.code.resends
+        wanted = recipient is not None and within
+        row.person_id = recipient.person_id if recipient and wanted else None
+        transaction.add(row)
+        transaction.flush()
+        notices.queue(store, transaction, notice, wanted=wanted)
+        event = "code-sent" if wanted else "code-request-suppressed"
+        audit.note(transaction, event, now, origin, notice.account_id, person_id=row.person_id)
+    return row.id
+
+
+def by_id(code_id: UUID) -> ColumnElement[bool]:
+    """Mean the code that `request` gave this id for."""
+    return VerificationCode.id == code_id
+
+
+def newest_of(asked_by: bytes) -> ColumnElement[bool]:
+    """Mean the last code that `asker` asked for."""
+    return VerificationCode.asked_by == asked_by
+
+
+def redeem(store: Store, entry: Entry, origin: Origin, grant: Grant[T]) -> T | None:
+    """Use a code up and give what it opens; None if it is wrong, used, too old or tried too often.
+
+    If `grant` fails, the code stays unused.
+    """
+    reserved = _reserve(store, entry, origin)
+    candidate = reserved.candidate
+    if candidate is not None and compare_digest(
+        _mac(store, candidate.id, entry.code), candidate.code_mac
+    ):
+        return _settle_right(store, reserved.attempt, candidate, grant)
+    _settle_wrong(store, reserved.attempt)
+    return None
+
+
+def _reserve(store: Store, entry: Entry, origin: Origin) -> _Reserved:
+    """Count the entry, in a transaction of its own, and fetch the code it may be compared with."""
+    now = store.clock()
+    with store.database.write() as transaction:
+        found = transaction.scalar(
+            select(VerificationCode)
+            .where(VerificationCode.purpose == entry.purpose, entry.which)
+            # One that was not sent, being one too many (R15), takes nothing from the one before.
+            .order_by(VerificationCode.person_id.is_(None), VerificationCode.created_at.desc())
+            .limit(1)
+        )
+        person_id = found.person_id if found else None
+        attempt = Attempt(
+            id=uuid4(),
+            account_key=store.keys.index("code-entries", str(found.id if found else uuid4())),
+            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
+            known_caller=_on_file(store, transaction, person_id or NOBODY, origin.caller_id),
+            origin=origin,
+            at=now,
+        )
+        allowed = throttles.reserve(store, transaction.connection(), attempt)
+    if found is None or person_id is None or allowed is Allowed.NOTHING:
+        return _Reserved(attempt, None)
+    return _Reserved(attempt, found if found.used_at is None and now < found.expires_at else None)
+
+
+def _settle_wrong(store: Store, attempt: Attempt) -> None:
+    """Leave the reservation as a failure; « in a row » means nothing for what lives minutes."""
+    with store.database.write() as transaction:
+        throttles.end_row(transaction, attempt.account_key)
+        audit.note(transaction, "code-refused", store.clock(), attempt.origin, None)
+
+
+def _settle_right(
+    store: Store, attempt: Attempt, compared: VerificationCode, grant: Grant[T]
+) -> T | None:
+    """Use the code up, unless it was used while it was compared: it is good once."""
+    now = store.clock()
+    with store.database.write() as transaction:
+        person_id = transaction.scalar(
+            update(VerificationCode)
+            .where(
+                VerificationCode.id == compared.id,
+                VerificationCode.used_at.is_(None),
+                VerificationCode.expires_at > now,
+            )
+            .values(used_at=now)
+            .returning(VerificationCode.person_id)
+        )
+        if person_id is None:
+            audit.note(transaction, "code-refused", now, attempt.origin, None)
+            return None
+        throttles.clear(transaction.connection(), attempt)
+        account_id = transaction.get_one(Person, person_id).account_id
+        audit.note(transaction, "code-used", now, attempt.origin, account_id, person_id=person_id)
+        return grant(transaction, person_id)
+
+
+def _sent(transaction: Transaction, contact_index: bytes, now: datetime) -> int:
+    """Count the codes really sent to a contact in the last day (R15)."""
+    count = transaction.scalar(
+        select(func.count()).where(
+            VerificationCode.contact_index == contact_index,
+            VerificationCode.person_id.is_not(None),
+            VerificationCode.created_at > now - DAY,
+        )
+    )
+    return count or 0
+
+
+def _on_file(
+    store: Store, transaction: Transaction, person_id: UUID, caller_id: str | None
+) -> bool:
+    """Say whether the caller id is a telephone number of the person."""
+    phone = store.keys.index("phone", caller_id or WITHHELD)
+    return (
+        transaction.scalar(
+            select(Person.id).where(
+                Person.id == person_id,
+                or_(Person.mobile_index == phone, Person.landline_index == phone),
+            )
+        )
+        is not None
+    )
+
+
+def _minutes(rules: CodeRules, route: Route) -> int:
+    return rules.sms_minutes if route is Route.SMS else rules.mail_minutes
+
+
+def _template(recipient: Recipient | None) -> Template:
+    former = recipient is not None and recipient.contact.former
+    return Template.CODE_OLD_MOBILE if former else Template.CODE
+
+
+def _mac(store: Store, code_id: UUID, code: Secret) -> bytes:
+    """Give a code's keyed hash: without the key ring a stolen database gives none away (D13)."""
+    return store.keys.index("verification-code", f"{code_id}/{code.reveal()}")

@@ -1,0 +1,238 @@
+"""A new sealing key, and every sealed value under it, while logins go on (D13).
+
+The new key is in the file before any row uses it; then rows are sealed anew in small batches, each
+locked for that moment, so that no change made meanwhile is lost. The old key is dropped when
+nothing is under it any more, nor can come under it (docs/decisions/0005). After a kill, run it
+again.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+from sqlalchemy import ColumnElement, LargeBinary, Table, and_, func, select, text, true, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from shared import before
+from shared.errors import SealError, SettingsError
+from shared.files import write_whole
+from shared.keyring import KEY_BYTES, VERSION_BYTES, KeyRing, prefix
+from shared.models import (
+    AuditEntry,
+    Base,
+    Continuation,
+    Credential,
+    IdempotentRequest,
+    Message,
+    Person,
+    WebAccount,
+)
+from shared.rules import CredentialKind
+from shared.store import Store
+
+BATCH = 200  # rows: the turn to write that they take on SQLite is short
+GRACE_SECONDS = 15.0  # longer than from the sealing of a value to its commit
+
+log = structlog.get_logger(__name__)
+
+Key = tuple[Any, ...]
+Binding = Callable[[Any], tuple[str, ...]]
+Progress = Callable[[int, int], None]
+"""Told (values sealed anew, values to be sealed in all)."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A sealed column, and what binds a value to its row."""
+
+    model: type[Base]
+    column: str
+    binding: Binding
+
+
+def _of_row(kind: str, column: str) -> Binding:
+    return lambda row: (kind, str(row.id), column)
+
+
+def _credential(row: Credential) -> tuple[str, ...]:
+    return ("credential", str(row.account_id or row.web_account_id), str(row.id), row.kind)
+
+
+def _continuation(row: Continuation) -> tuple[str, ...]:
+    return ("continuation", row.token_hash.hex(), CredentialKind.WEB)
+
+
+def _request(row: IdempotentRequest) -> tuple[str, ...]:
+    return ("idempotent_request", row.client, row.key)
+
+
+PERSON = ("nir", "identity", "mobile", "mobile_before", "landline", "email", "address",
+          "address_before")  # fmt: skip
+MESSAGE = ("destination", "content", "text")
+
+TABLE = (
+    *(Sealed(Person, f"{name}_sealed", _of_row("person", name)) for name in PERSON),
+    *(Sealed(Message, f"{name}_sealed", _of_row("message", name)) for name in MESSAGE),
+    Sealed(Credential, "hash_sealed", _credential),
+    Sealed(WebAccount, "provisional_sealed", _of_row("web-account", "provisional")),
+    Sealed(Continuation, "hash_sealed", _continuation),
+    Sealed(IdempotentRequest, "answer_sealed", _request),
+    Sealed(AuditEntry, "before_sealed", before.binding),
+)
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """What a rotation did; damaged values open under no key, and stay as they are."""
+
+    version: int
+    resealed: int
+    damaged: int
+
+
+def add_key(ring: KeyRing, path: Path) -> int:
+    """Put a new key into the file, known and not used yet; give its version.
+
+    Where several machines have the file, it goes to all of them before `rotate`.
+    """
+    if len(ring.sealing) > 1:
+        raise SettingsError(f"{path}: a rotation is under way: finish it first")
+    version = max(ring.sealing) + 1
+    write_whole(_backup(path), path.read_text(encoding="utf-8"), mode=0o600)
+    ring.sealing = {**ring.sealing, version: secrets.token_bytes(KEY_BYTES)}
+    ring.save(path)
+    return version
+
+
+def rotate(
+    store: Store,
+    path: Path,
+    progress: Progress | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> Rotated:
+    """Bring every sealed value under a new key, and drop the old one; resumes what was cut off."""
+    ring = store.keys
+    ring.refresh()
+    if len(ring.sealing) == 1:
+        add_key(ring, path)
+    if ring.current != max(ring.sealing):
+        ring.current = max(ring.sealing)
+        ring.save(path)
+    resealed, _ = _sweep(store, _counted(store, progress))
+    wait(GRACE_SECONDS)
+    _wait_for_transactions(store, wait)
+    late, damaged = _sweep(store)
+    while late:  # until a sweep finds nothing that was held by somebody else
+        resealed += late
+        late, damaged = _sweep(store)
+    ring.sealing = {ring.current: ring.sealing[ring.current]}
+    ring.save(path)
+    _backup(path).unlink(missing_ok=True)
+    return Rotated(ring.current, resealed, damaged)
+
+
+def renew_pseudonyms(ring: KeyRing, path: Path) -> None:
+    """Destroy the key of the pseudonyms of call records: older ones lead to nobody (D16)."""
+    ring.refresh()
+    ring.pseudonyms = secrets.token_bytes(KEY_BYTES)
+    ring.save(path)
+
+
+def _counted(store: Store, progress: Progress | None) -> Callable[[int], None]:
+    """Give what is told the number of values sealed so far."""
+    if progress is None:
+        return _unheard
+    with store.database.read() as transaction:
+        steps = sum(
+            transaction.scalar(
+                select(func.count()).select_from(one.model).where(_under_old(store, one))
+            )
+            or 0
+            for one in TABLE
+        )
+    return lambda done: progress(done, steps)
+
+
+def _unheard(_done: int) -> None:
+    return
+
+
+def _backup(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")
+
+
+def _sweep(store: Store, report: Callable[[int], None] = _unheard) -> tuple[int, int]:
+    """Seal anew what is under an old key; give how many were, and how many open under none."""
+    resealed = damaged = 0
+    for sealed in TABLE:
+        after = None
+        while rows := _reseal_batch(store, sealed, after):
+            resealed += sum(rows.values())
+            damaged += len(rows) - sum(rows.values())
+            after = list(rows)[-1]
+            report(resealed + damaged)
+    return resealed, damaged
+
+
+def _reseal_batch(store: Store, sealed: Sealed, after: Key | None) -> dict[Key, bool]:
+    """Take the next rows under an old key; give which of them could be opened.
+
+    Rows that somebody else holds are left to the next sweep: waiting for one while holding others
+    could stop both for good.
+    """
+    keys = _primary_key(sealed.model)
+    with store.database.write() as transaction:
+        rows = transaction.scalars(
+            select(sealed.model)
+            .where(
+                _under_old(store, sealed),
+                true() if after is None else tuple_(*keys) > tuple_(*after),
+            )
+            .order_by(*keys)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True, key_share=True)
+        )
+        return {
+            tuple(getattr(row, key.key) for key in keys): _reseal(store, sealed, row)
+            for row in rows
+        }
+
+
+def _under_old(store: Store, sealed: Sealed) -> ColumnElement[bool]:
+    column = getattr(sealed.model, sealed.column)
+    version = func.substr(column, 1, VERSION_BYTES, type_=LargeBinary)
+    return and_(column.is_not(None), version != prefix(store.keys.current))
+
+
+def _reseal(store: Store, sealed: Sealed, row: Base) -> bool:
+    """Seal a value under the current key; False if it opens under none."""
+    try:
+        plain = store.keys.open(getattr(row, sealed.column), *sealed.binding(row))
+    except SealError as error:
+        log.error("sealed_value_damaged", table=sealed.model.__tablename__, why=str(error))
+        return False
+    setattr(row, sealed.column, store.keys.seal(plain, *sealed.binding(row)))
+    return True
+
+
+def _primary_key(model: type[Base]) -> list[InstrumentedAttribute[Any]]:
+    columns = cast(Table, model.__table__).primary_key.columns
+    return [getattr(model, column.key) for column in columns]
+
+
+def _wait_for_transactions(store: Store, wait: Callable[[float], None]) -> None:
+    """Wait until no transaction is open that may have sealed something under the old key."""
+    with store.database.write() as transaction:  # on SQLite: once every writer before has ended
+        if store.database.sqlite:
+            return
+        now = transaction.scalar(text("SELECT pg_current_xact_id()::text::bigint"))
+    oldest = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    while True:
+        with store.database.read() as transaction:
+            if (transaction.scalar(oldest) or 0) > (now or 0):
+                return
+        wait(1)

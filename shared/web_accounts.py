@@ -1,0 +1,318 @@
+"""Accounts of persons on the web (R17, R18): one for each, opened with a password of their own.
+
+A login opens every open dossier of the person; which one is looked at is theirs to say (D11). An
+identifier without account runs the same statements as a wrong password, and one Argon2 (D07).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, Select, and_, or_, select, union, update
+from sqlalchemy.orm import Session as Transaction
+
+from shared import audit, contacts, credentials, incident, notices, sessions, throttles
+from shared.credentials import NOBODY, WITHHELD, Candidate, Match, Refusal
+from shared.errors import ClosedError
+from shared.keyring import KeyRing
+from shared.models import (
+    Account,
+    Credential,
+    CredentialOrigin,
+    CredentialState,
+    EndedBy,
+    LoginSession,
+    Person,
+    WebAccount,
+)
+from shared.notices import Notice, Template
+from shared.origin import Origin
+from shared.people import open_person
+from shared.rules import CredentialKind, Identifier
+from shared.secret import Secret
+from shared.sessions import Scope, Session
+from shared.store import Store
+from shared.throttles import Allowed, Attempt
+
+Sessions = tuple[Session, ...]
+"""A person's sessions: one for each open dossier, the one affiliated last first."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who a person says they are: a NIR of 13 characters (R18), or `P` + 8 digits (R20)."""
+
+    identifier: Identifier
+    value: str = field(repr=False)
+
+    def index(self, keys: KeyRing) -> bytes:
+        """Give the blind index that finds the person and the account."""
+        return keys.index(self.identifier, self.value)
+
+    def throttle_key(self, store: Store) -> bytes:
+        """Name the holder for the throttles, whether there is such a one or not."""
+        return throttle_key(store, self.identifier, self.index(store.keys))
+
+
+@dataclass(frozen=True)
+class WebLogin:
+    """What a person gave to get in on the web."""
+
+    holder: Holder
+    secret: Secret
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A person as an open dossier has him or her."""
+
+    person: Person
+    account: Account
+
+
+@dataclass(frozen=True)
+class _Reserved:
+    attempt: Attempt
+    candidates: Sequence[Candidate]
+
+
+def verify(store: Store, login: WebLogin, origin: Origin) -> Sessions | Refusal:
+    """Open the person's sessions if the password is right and the attempt allowed (D05, D07)."""
+    try:
+        reserved = _reserve(store, login.holder, origin)
+    except ClosedError:
+        return Refusal.CLOSED
+    match = credentials.compare(store, reserved.candidates, login.secret)
+    if match is None:
+        return credentials.settle_refused(store, reserved.attempt)
+    rehashed = credentials.rehash(store, match, login.secret)
+    try:
+        return _settle_matched(store, reserved.attempt, match, rehashed, login.holder)
+    except ClosedError:
+        return credentials.settle_closed(store, reserved.attempt, match.credential)
+
+
+def memberships(transaction: Transaction, index: bytes) -> list[Membership]:
+    """Find the person in every open dossier, the one affiliated last first.
+
+    A provisional identifier finds nobody any more once the person has a NIR (R20).
+    """
+    people = union(
+        select(Person.id).where(Person.nir_index == index),
+        select(Person.id)
+        .join(WebAccount, WebAccount.person_id == Person.id)
+        .where(
+            WebAccount.provisional_index == index,
+            WebAccount.ended_at.is_(None),
+            Person.nir_index.is_(None),
+        ),
+    )
+    rows = transaction.execute(
+        select(Person, Account)
+        .join(Account, Account.id == Person.account_id)
+        .where(Person.id.in_(people), Account.closed_at.is_(None))
+        .order_by(Account.created_at.desc(), Account.id, Person.id)
+    )
+    by_account = {account.id: Membership(person, account) for person, account in rows}
+    return list(by_account.values())
+
+
+def open_account(transaction: Transaction, index: bytes) -> WebAccount | None:
+    """Find a person's account by the blind index of NIR or provisional identifier."""
+    return transaction.scalar(
+        select(WebAccount).where(
+            or_(WebAccount.nir_index == index, WebAccount.provisional_index == index),
+            WebAccount.ended_at.is_(None),
+        )
+    )
+
+
+def open_sessions(
+    store: Store, transaction: Transaction, found: Sequence[Membership], origin: Origin
+) -> Sessions:
+    """Open a person's session in each dossier, once a secret of the person was verified (D11).
+
+    ClosedError if an incident closes the channel, or the caisse of one of them (D15).
+    """
+    return tuple(
+        sessions.open_session(
+            store,
+            transaction.connection(),
+            Scope(one.account.id, one.account.caisse, one.person.id),
+            origin,
+        )
+        for one in found
+    )
+
+
+def set_password(
+    store: Store, transaction: Transaction, person: Person, hashed: str, origin: Origin
+) -> None:
+    """Make a hash the person's only web password, and the account if there is none (R12, R18).
+
+    The person's web sessions end, and so do the failures counted against the account. Once there
+    is a NIR, an account under a provisional identifier ends: nothing carries over (R20).
+    """
+    now = store.clock()
+    lock(store, transaction, person)
+    _end_provisional(transaction, person, now)
+    known = account_of(transaction, person)
+    account = known or _new_account(store, transaction, person, now)
+    _end_passwords(transaction, WebAccount.id == account.id, now)
+    credential = Credential(
+        id=uuid4(),
+        web_account_id=account.id,
+        kind=CredentialKind.WEB,
+        state=CredentialState.ACTIVE,
+        origin=CredentialOrigin.OWNER,
+        created_at=now,
+    )
+    credential.hash_sealed = credentials.seal_hash(store, credential, hashed)
+    transaction.add(credential)
+    audit.note(
+        transaction,
+        "web-password-changed" if known else "web-account-created",
+        now,
+        origin,
+        person.account_id,
+        person_id=person.id,
+        subject_id=credential.id,
+    )
+    _end_sessions(transaction, person, now)
+    _forgive(store, transaction, account)
+
+
+def lock(store: Store, transaction: Transaction, person: Person) -> None:
+    """Hold off whoever else makes or changes this person's account."""
+    store.database.lock(transaction, person.nir_index or person.id.bytes)
+
+
+def account_of(transaction: Transaction, person: Person) -> WebAccount | None:
+    """Find a person's account: under the NIR once there is one, in whichever dossier."""
+    known_by = (
+        WebAccount.nir_index == person.nir_index
+        if person.nir_index
+        else WebAccount.person_id == person.id
+    )
+    return transaction.scalar(select(WebAccount).where(known_by, WebAccount.ended_at.is_(None)))
+
+
+def _reserve(store: Store, holder: Holder, origin: Origin) -> _Reserved:
+    """Count the attempt, in a transaction of its own, and fetch what it may be compared with."""
+    now = store.clock()
+    index = holder.index(store.keys)
+    open_now = store.rules.may_log_in(CredentialKind.WEB, holder.identifier, origin.channel, now)
+    with store.database.write() as transaction:
+        incident.check_open(transaction, origin.channel)
+        found = memberships(transaction, index)
+        account = open_account(transaction, index)
+        connection = transaction.connection()
+        owner_id = account.id if account else NOBODY
+        passwords = credentials.usable(connection, owner_id, CredentialKind.WEB)
+        attempt = Attempt(
+            id=uuid4(),
+            account_key=holder.throttle_key(store),
+            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
+            known_caller=False,  # a caller id on file is known on the telephone only
+            origin=origin,
+            at=now,
+        )
+        allowed = throttles.reserve(store, connection, attempt)
+    may_compare = open_now and found and allowed is Allowed.EVERYTHING
+    return _Reserved(attempt, passwords if may_compare else [])
+
+
+def _settle_matched(
+    store: Store, attempt: Attempt, match: Match, rehashed: bytes | None, holder: Holder
+) -> Sessions | Refusal:
+    """Open the sessions, unless the password was ended or replaced while it was compared."""
+    now, compared = store.clock(), match.credential
+    with store.database.write() as transaction:
+        stored = transaction.get_one(Credential, compared.id, with_for_update=True)
+        found = memberships(transaction, holder.index(store.keys))
+        if stored.state == CredentialState.ENDED or not found:
+            audit.note(transaction, "login-refused", now, attempt.origin, None)
+            return Refusal.REFUSED
+        connection = transaction.connection()
+        if rehashed:
+            credentials.renew(connection, compared, rehashed)
+        for one in found:
+            person_id = one.person.id
+            audit.note(
+                transaction, "login", now, attempt.origin, one.account.id, person_id=person_id
+            )
+        opened = open_sessions(store, transaction, found, attempt.origin)
+        throttles.clear(connection, attempt)
+        return opened
+
+
+def throttle_key(store: Store, identifier: str, index: bytes) -> bytes:
+    """Name a person for the throttles by what finds him or her."""
+    return credentials.throttle_key(store, identifier, index.hex())
+
+
+def _new_account(
+    store: Store, transaction: Transaction, person: Person, now: datetime
+) -> WebAccount:
+    """Make the account of a person, who is told so (R23)."""
+    account = WebAccount(
+        id=uuid4(),
+        nir_index=person.nir_index,
+        person_id=None if person.nir_index else person.id,
+        created_at=now,
+    )
+    transaction.add(account)
+    transaction.flush()
+    contact = next(contacts.all_trusted(store, open_person(store.keys, person)), None)
+    if contact is not None:
+        life = timedelta(hours=store.rules.reset.message_hours)
+        told = Notice(Template.ACCOUNT_CREATED, person.account_id, contact, {}, now + life)
+        notices.queue(store, transaction, told)
+    return account
+
+
+def _end_provisional(transaction: Transaction, person: Person, now: datetime) -> None:
+    """End accounts that a person with a NIR still has under a provisional identifier (R20)."""
+    if person.nir_index is None:
+        return
+    open_ones = and_(WebAccount.person_id.in_(_rows_of(person)), WebAccount.ended_at.is_(None))
+    _end_passwords(transaction, open_ones, now)
+    transaction.execute(update(WebAccount).where(open_ones).values(ended_at=now))
+
+
+def _end_passwords(transaction: Transaction, which: ColumnElement[bool], now: datetime) -> None:
+    """End the passwords of these accounts."""
+    transaction.execute(
+        update(Credential)
+        .where(
+            Credential.web_account_id.in_(select(WebAccount.id).where(which)),
+            Credential.state == CredentialState.ACTIVE,
+        )
+        .values(state=CredentialState.ENDED, ended_at=now, ended_by=EndedBy.REPLACED)
+    )
+
+
+def _end_sessions(transaction: Transaction, person: Person, now: datetime) -> None:
+    """End every session of a person, in whichever dossier."""
+    transaction.execute(
+        update(LoginSession)
+        .where(LoginSession.person_id.in_(_rows_of(person)), LoginSession.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+
+
+def _forgive(store: Store, transaction: Transaction, account: WebAccount) -> None:
+    for identifier, index in (
+        (Identifier.NIR, account.nir_index),
+        (Identifier.PROVISIONAL, account.provisional_index),
+    ):
+        if index is not None:
+            throttles.forgive(transaction, throttle_key(store, identifier, index))
+
+
+def _rows_of(person: Person) -> Select[UUID]:
+    """Select a person's id in every dossier."""
+    return select(Person.id).where(
+        or_(Person.id == person.id, Person.nir_index == person.nir_index)
+    )

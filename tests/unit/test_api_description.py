@@ -1,0 +1,64 @@
+"""The description says what the table says, and refers to nothing that it lacks."""
+
+import re
+from typing import Any
+
+import pytest
+
+from shared.api.bodies import NoBody
+from shared.api.description import describe
+from shared.api.routes import Route
+from shared.api.table import ROUTES
+
+DESCRIPTION = describe(ROUTES)
+NAMES = [f"{route.method} {route.path}" for route in ROUTES]
+
+
+def operation(route: Route[Any]) -> dict[str, Any]:
+    described: dict[str, Any] = DESCRIPTION["paths"][route.path][route.method.lower()]
+    return described
+
+
+def test_every_route_is_described_once() -> None:
+    operations = [one for methods in DESCRIPTION["paths"].values() for one in methods.values()]
+    assert len(operations) == len(ROUTES) == len(set(NAMES))
+    assert len({one["operationId"] for one in operations}) == len(ROUTES)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=NAMES)
+def test_a_route_is_described_as_it_is(route: Route[Any]) -> None:
+    described = operation(route)
+    assert {str(status.value) for status in route.answers} <= set(described["responses"])
+    schemes = {scheme for one in described["security"] for scheme in one}
+    needed = {"key": route.scope is not None, "session": route.in_session}
+    assert schemes == {scheme for scheme, wanted in needed.items() if wanted}
+    named = {(one["in"], one["name"]) for one in described.get("parameters", [])}
+    header = {("header", "Idempotency-Key")} if route.changes else set()
+    query = {("query", name) for name in route.request.model_fields} if route.in_query else set()
+    assert named == header | query
+    in_body = route.request is not NoBody and not route.in_query
+    assert ("requestBody" in described) == in_body
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=NAMES)
+def test_what_changes_something_is_no_get(route: Route[Any]) -> None:
+    assert route.changes == (route.method != "GET")
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=NAMES)
+def test_what_goes_wrong_is_a_problem(route: Route[Any]) -> None:
+    for status, response in operation(route)["responses"].items():
+        if int(status) >= 400:
+            assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_every_reference_is_there() -> None:
+    wanted = set(re.findall(r"#/components/schemas/(\w+)", str(DESCRIPTION)))
+    assert wanted == set(DESCRIPTION["components"]["schemas"])
+
+
+def test_requests_take_no_other_field() -> None:
+    for route in ROUTES:
+        if route.request is not NoBody and not route.in_query:
+            schema = DESCRIPTION["components"]["schemas"][route.request.__name__]
+            assert schema["additionalProperties"] is False

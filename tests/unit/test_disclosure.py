@@ -1,0 +1,145 @@
+"""Access and erasure: all that is held on a dossier, and its end (D16)."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from shared import disclosure, dossier, web_accounts
+from shared.credentials import Refusal
+from shared.errors import SessionEndedError
+from shared.models import (
+    Account,
+    AuditEntry,
+    Credential,
+    CredentialState,
+    Message,
+    Payment,
+    Person,
+    WebAccount,
+)
+from shared.people import PersonData, open_person
+from shared.resets import request_password
+from shared.store import Store
+from tests.store import CAISSE, NUMBER, OWNER, execute, log_in, open_session
+from tests.web import (
+    HUGO,
+    HUGO_MOBILE,
+    HUGO_NIR,
+    MAIL,
+    NIR,
+    WEB_PASSWORD,
+    add_dossier,
+    add_person,
+    make_web_account,
+    web,
+    web_login,
+)
+
+OTHER_NUMBER = "7654321"
+PERSONAL = ("Lefèvre", "Claire", "1995-10-07", NIR, OWNER, MAIL, "Petit", "Hugo", HUGO_NIR,
+            HUGO_MOBILE)  # fmt: skip
+
+
+def _fill(store: Store) -> None:
+    account_id = add_dossier(store)
+    add_person(store, account_id, HUGO)
+    make_web_account(store)
+    execute(
+        store,
+        lambda t: t.add(Payment(account_id=account_id, paid_on=store.clock().date(), cents=1234)),
+    )
+    dossier.last_payment(store, open_session(store))
+    request_password(store, CAISSE, NUMBER, web())
+
+
+def _exported(store: Store) -> dict[str, Any]:
+    text = disclosure.export(store, CAISSE, NUMBER)
+    assert text is not None
+    data: dict[str, Any] = json.loads(text)
+    return data
+
+
+def test_an_export_holds_what_is_known_and_no_secret(store: Store) -> None:
+    _fill(store)
+    add_dossier(store, OTHER_NUMBER, PersonData(surname="Autre"), password=None)
+    text = json.dumps(_exported(store), ensure_ascii=False)
+    for known in (*PERSONAL, NUMBER, "1234"):
+        assert known in text
+    for hidden in ("Autre", OTHER_NUMBER, WEB_PASSWORD, "argon2"):
+        assert hidden not in text
+
+
+def test_an_export_names_every_kind_of_thing(store: Store) -> None:
+    _fill(store)
+    data = _exported(store)
+    assert {name: bool(found) for name, found in data.items()} == {
+        "dossier": True,
+        "personnes": True,
+        "comptes_web": True,
+        "secrets": True,
+        "messages": True,
+        "codes": False,
+        "connexions": True,
+        "paiements": True,
+        "journal": True,
+    }
+    assert "read-export" in {entry["quoi"] for entry in data["journal"]}
+    assert {secret["nature"] for secret in data["secrets"]} == {"password", "web-password"}
+
+
+def test_there_is_nothing_to_export_or_erase_of_an_unknown_number(store: Store) -> None:
+    assert disclosure.export(store, CAISSE, NUMBER) is None
+    assert disclosure.erase(store, CAISSE, NUMBER) is False
+
+
+def test_after_erasure_nobody_is_left_and_nothing_opens(store: Store) -> None:
+    _fill(store)
+    session = open_session(store)
+    for _ in range(2):  # twice is the same
+        assert disclosure.erase(store, CAISSE, NUMBER)
+        with store.database.read() as transaction:
+            people = transaction.scalars(select(Person)).all()
+            assert [asdict(open_person(store.keys, one)) for one in people] == [
+                asdict(PersonData())
+            ] * 2
+            states = set(transaction.scalars(select(Credential.state)))
+            texts = transaction.scalars(select(Message.content_sealed)).all()
+            messages = transaction.scalars(select(Message)).all()
+            (web_account,) = transaction.scalars(select(WebAccount))
+        assert states == {CredentialState.ENDED}
+        assert [one.destination_sealed or one.destination_index for one in messages] == [
+            None for _ in messages
+        ]
+        assert set(texts) == {None}
+        assert (web_account.nir_index, web_account.ended_at is None) == (None, False)
+    assert log_in(store) is Refusal.REFUSED
+    assert web_accounts.verify(store, web_login(), web()) is Refusal.REFUSED
+    text = disclosure.export(store, CAISSE, NUMBER)
+    assert text is not None
+    assert [known for known in PERSONAL if known in text] == []
+    with store.database.read() as transaction:
+        assert transaction.scalars(select(Payment.cents)).all() == [1234]
+        events = set(transaction.scalars(select(AuditEntry.event)))
+    assert {"dossier-erased", "read-last-payment"} <= events
+    with pytest.raises(SessionEndedError):
+        dossier.last_payment(store, session)
+
+
+def test_a_person_keeps_the_web_account_for_another_dossier(store: Store) -> None:
+    _fill(store)
+    add_dossier(store, OTHER_NUMBER, password=None)
+    disclosure.erase(store, CAISSE, NUMBER)
+    opened = web_accounts.verify(store, web_login(), web())
+    assert isinstance(opened, tuple)
+    (session,) = opened
+    with store.database.read() as transaction:
+        assert transaction.get_one(Account, session.account_id).number == OTHER_NUMBER
+
+
+def test_every_personal_column_is_erased() -> None:
+    """What is not a person's place in the dossier tells who the person is."""
+    columns = set(Person.__table__.columns.keys())
+    assert columns - set(disclosure.PERSONAL) == {"id", "account_id", "role", "delegated_at"}

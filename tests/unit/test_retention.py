@@ -1,0 +1,111 @@
+"""What is kept, and how long (D16)."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select, update
+
+from shared.models import (
+    Base,
+    CallRecord,
+    LoginSession,
+    Message,
+    SendAttempt,
+    VerificationCode,
+)
+from shared.retention import TABLE, tidy
+from shared.store import Store
+from tests.store import FakeClock, add_account, execute, open_session
+
+MOMENT = timedelta(microseconds=1)
+DAY = timedelta(days=1)
+
+
+def _call(store: Store, at: datetime) -> None:
+    row = CallRecord(
+        id=str(uuid4()), started_at=at, ended_at=at, line="3230", steps=[], outcome="abandoned"
+    )
+    execute(store, lambda t: t.add(row))
+
+
+def _session(store: Store, at: datetime) -> None:
+    add_account(store)
+    open_session(store)
+    execute(store, lambda t: t.execute(update(LoginSession).values(expires_at=at)))
+
+
+def _code(store: Store, at: datetime) -> None:
+    row = VerificationCode(
+        id=uuid4(),
+        purpose="recovery",
+        contact_index=bytes(32),
+        asked_by=bytes(32),
+        code_mac=bytes(32),
+        created_at=at,
+        expires_at=at,
+    )
+    execute(store, lambda t: t.add(row))
+
+
+def _message(store: Store, at: datetime) -> None:
+    message_id = uuid4()
+    message = Message(
+        id=message_id,
+        route="sms",
+        template="password",
+        known_caller=False,
+        state="delivered",
+        created_at=at,
+        expires_at=at,
+        next_at=at,
+        ended_at=at,
+    )
+    attempt = SendAttempt(
+        id=uuid4(), message_id=message_id, claim=1, provider="file", started_at=at
+    )
+    execute(store, lambda t: t.add(message))
+    execute(store, lambda t: t.add(attempt))
+
+
+# How long something that was made, or ended, at an instant is kept from then on.
+KEPT: list[tuple[str, type[Base], Callable[[Store, datetime], None], timedelta]] = [
+    ("call records", CallRecord, _call, 365 * DAY),
+    ("sessions", LoginSession, _session, 1 * DAY),
+    ("verification codes", VerificationCode, _code, 1 * DAY),
+    ("messages", Message, _message, 365 * DAY),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "make", "kept"), [pytest.param(*case, id=name) for name, *case in KEPT]
+)
+def test_what_is_kept_so_long_goes_then(
+    store: Store,
+    clock: FakeClock,
+    model: type[Base],
+    make: Callable[[Store, datetime], None],
+    kept: timedelta,
+) -> None:
+    make(store, clock.now)
+    clock.advance(kept)
+    for left in (1, 0):
+        tidy(store)
+        with store.database.read() as transaction:
+            assert transaction.scalar(select(func.count()).select_from(model)) == left
+        clock.advance(MOMENT)
+
+
+def test_a_message_on_its_way_is_never_forgotten(store: Store, clock: FakeClock) -> None:
+    _message(store, clock.now)
+    execute(store, lambda t: t.execute(update(Message).values(ended_at=None, state="uncertain")))
+    clock.advance(1000 * DAY)
+    tidy(store)
+    with store.database.read() as transaction:
+        assert transaction.scalar(select(func.count()).select_from(Message)) == 1
+
+
+def test_the_table_says_how_long(store: Store) -> None:
+    days = {one.what: one.days * DAY for one in TABLE}
+    assert {name: days[name] for name, *_ in KEPT} == {name: kept for name, *_, kept in KEPT}

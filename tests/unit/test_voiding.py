@@ -1,0 +1,471 @@
+"""Taking back what was done in a window (D15, R39)."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Table, func, insert, select, update
+
+from shared import audit, before, credentials, dossier, resets, voiding
+from shared.before import Change
+from shared.credentials import Refusal
+from shared.models import (
+    Account,
+    AuditEntry,
+    Credential,
+    CredentialOrigin,
+    CredentialState,
+    EndedBy,
+    Message,
+    Payment,
+    Person,
+    Role,
+    Situation,
+    VoidedEntry,
+)
+from shared.origin import Origin
+from shared.people import PersonData, open_person, seal_person
+from shared.rules import Channel
+from shared.secret import Secret
+from shared.sessions import Session
+from shared.store import Store
+from shared.voiding import Result, Window
+from tests.store import (
+    CAISSE,
+    NUMBER,
+    OWNER,
+    PASSWORD,
+    FakeClock,
+    add_account,
+    execute,
+    log_in,
+    open_session,
+)
+from tests.web import HUGO, add_dossier, add_person, make_web_account
+
+T1 = datetime(2021, 10, 10, 19, 0, tzinfo=UTC)  # 21:00 in Paris (R39)
+T2 = datetime(2021, 10, 11, 6, 0, tzinfo=UTC)
+WINDOW = Window(T1, T2)
+INSIDE = T1 + timedelta(hours=1)
+AFTER = T2 + timedelta(hours=6)
+WEB = Origin(Channel.WEB)
+THIEF = "+33612000009"
+MOMENT = timedelta(microseconds=1)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands before the window."""
+    clock = FakeClock()
+    clock.now = T1 - timedelta(days=40)
+    return clock
+
+
+@contextmanager
+def _at(store: Store, instant: datetime) -> Iterator[None]:
+    """Do something at an instant, and go on after the window."""
+    assert isinstance(store.clock, FakeClock)
+    store.clock.now = instant
+    yield
+    store.clock.now = max(instant, AFTER)
+
+
+def _allocataire(store: Store, number: str = NUMBER) -> PersonData:
+    return open_person(store.keys, _row(store, number))
+
+
+def _row(store: Store, number: str = NUMBER) -> Person:
+    with store.database.read() as transaction:
+        return transaction.scalars(
+            select(Person)
+            .join(Account, Account.id == Person.account_id)
+            .where(Account.number == number, Person.role == Role.ALLOCATAIRE)
+        ).one()
+
+
+def _change_mobile(
+    store: Store, mobile: str, instant: datetime, origin: Origin = WEB, number: str = NUMBER
+) -> None:
+    """Change a contact as every function that changes one does."""
+    person_id = _row(store, number).id
+    with store.database.write() as transaction:
+        person = transaction.get_one(Person, person_id)
+        data = open_person(store.keys, person)
+        before.note(store, transaction, Change("contacts-changed", instant, origin, person))
+        changed = replace(data, mobile=mobile, mobile_since=instant.date(), mobile_before=None)
+        for column, value in seal_person(store.keys, person_id, changed).items():
+            setattr(person, column, value)
+
+
+def _last_password(store: Store) -> str:
+    """Give the password of the one message that is on its way."""
+    with store.database.read() as transaction:
+        message = transaction.scalars(select(Message).where(Message.state == "queued")).one()
+    content = store.keys.open(message.content_sealed or b"", "message", str(message.id), "content")
+    return str(json.loads(content)["password"])
+
+
+def _destinations(store: Store) -> list[str]:
+    """Give the telephones that messages on their way go to."""
+    with store.database.read() as transaction:
+        messages = transaction.scalars(select(Message).where(Message.state == "queued")).all()
+    return [
+        store.keys.open(
+            one.destination_sealed or b"", "message", str(one.id), "destination"
+        ).decode()
+        for one in messages
+    ]
+
+
+# Whether a change at that instant is taken back: the window is half open.
+EDGES = [
+    # instant       in the window
+    (T1 - MOMENT, False),
+    (T1, True),
+    (INSIDE, True),
+    (T2 - MOMENT, True),
+    (T2, False),
+]
+
+
+@pytest.mark.parametrize(("instant", "within"), EDGES)
+def test_a_contact_changed_in_the_window_is_put_back(
+    store: Store, instant: datetime, *, within: bool
+) -> None:
+    add_account(store)
+    known = _allocataire(store)
+    _change_mobile(store, THIEF, instant)
+    assert voiding.void(store, WINDOW) == ({Result.UNDONE: 1} if within else {})
+    assert _allocataire(store).mobile == (OWNER if within else THIEF)
+    assert not within or _allocataire(store) == known
+    assert _row(store).mobile_index == store.keys.index("phone", OWNER if within else THIEF)
+
+
+def test_of_several_changes_the_newest_is_undone_first(store: Store) -> None:
+    add_account(store)
+    for step, mobile in enumerate(("+33611111111", "+33622222222", THIEF)):
+        _change_mobile(store, mobile, INSIDE + step * MOMENT)
+    assert voiding.void(store, WINDOW) == {Result.UNDONE: 3}
+    assert _allocataire(store).mobile == OWNER
+
+
+def test_a_contact_changed_again_since_is_left_to_a_person(store: Store) -> None:
+    add_account(store)
+    _change_mobile(store, THIEF, INSIDE)
+    _change_mobile(store, "+33633333333", T2)
+    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert _allocataire(store).mobile == "+33633333333"
+    (left,) = voiding.by_hand(store, WINDOW)
+    assert (left.caisse, left.number, left.event) == (CAISSE, NUMBER, "contacts-changed")
+    assert NUMBER not in repr(left)
+
+
+def test_a_damaged_image_is_left_to_a_person(store: Store) -> None:
+    add_account(store)
+    _change_mobile(store, THIEF, INSIDE)
+    execute(store, lambda t: t.execute(update(AuditEntry).values(before_sealed=bytes(40))))
+    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert _allocataire(store).mobile == THIEF
+
+
+def test_what_nobody_has_named_is_left_to_a_person(store: Store) -> None:
+    account_id = add_account(store)
+    with store.database.write() as transaction:
+        audit.note(transaction, "something-new", INSIDE, WEB, account_id)
+    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_delegation_given_or_withdrawn_is_undone(store: Store, *, given: bool) -> None:
+    account_id = add_dossier(store)
+    conjoint = add_person(store, account_id, HUGO)
+    if not given:
+        dossier.give_delegation(store, open_session(store))
+    since = _delegated_at(store, conjoint)
+    with _at(store, INSIDE):
+        session = open_session(store)
+        assert (dossier.give_delegation if given else dossier.withdraw_delegation)(store, session)
+    assert voiding.void(store, WINDOW) == {Result.UNDONE: 1}
+    assert _delegated_at(store, conjoint) == since
+
+
+def _delegated_at(store: Store, person_id: UUID) -> datetime | None:
+    with store.database.read() as transaction:
+        return transaction.get_one(Person, person_id).delegated_at
+
+
+def test_a_password_issued_in_the_window_is_revoked_and_replaced(store: Store) -> None:
+    """The one that its use ended does not come back; the new one goes to the contact put back."""
+    add_account(store)
+    _change_mobile(store, THIEF, INSIDE)
+    with _at(store, INSIDE + timedelta(days=31)):  # the contact is trusted by then (D04)
+        resets.request_password(store, CAISSE, NUMBER, WEB)
+        assert _destinations(store) == [THIEF]
+        stolen = _last_password(store)
+        assert isinstance(log_in(store, stolen), Session)
+    window = replace(WINDOW, end=T2 + timedelta(days=32))
+    assert voiding.void(store, window) == {Result.UNDONE: 1, Result.REPLACED: 1}
+    assert _destinations(store) == [OWNER]
+    assert log_in(store, stolen) is Refusal.REFUSED
+    assert log_in(store, PASSWORD) is Refusal.REFUSED
+    assert isinstance(log_in(store, _last_password(store)), Session)
+    with store.database.read() as transaction:
+        ended = transaction.scalars(
+            select(Credential).where(Credential.ended_by == EndedBy.INCIDENT)
+        ).one()
+        assert ended.origin == CredentialOrigin.FORGOTTEN
+
+
+def test_a_password_chosen_in_the_window_is_revoked_and_replaced(store: Store) -> None:
+    account_id = add_account(store, password=None)
+    with _at(store, INSIDE):
+        credentials.set_secret(store, CAISSE, NUMBER, Secret(PASSWORD))
+        with store.database.write() as transaction:
+            chosen = transaction.scalars(select(Credential.id)).one()
+            audit.note(transaction, "password-changed", INSIDE, WEB, account_id, subject_id=chosen)
+    assert voiding.void(store, WINDOW) == {Result.REPLACED: 1}
+    assert log_in(store, PASSWORD) is Refusal.REFUSED
+    assert isinstance(log_in(store, _last_password(store)), Session)
+
+
+def test_a_password_still_on_its_way_is_revoked_with_its_message(store: Store) -> None:
+    """The one in force was never ended: it stays (D03)."""
+    add_account(store)
+    with _at(store, INSIDE):
+        resets.request_password(store, CAISSE, NUMBER, WEB)
+        stolen = _last_password(store)
+    assert voiding.void(store, WINDOW) == {Result.REPLACED: 1}
+    with store.database.read() as transaction:
+        states = Counter(transaction.scalars(select(Message.state)))
+    assert states == {"replaced": 1, "queued": 1}
+    assert log_in(store, stolen) is Refusal.REFUSED
+    assert isinstance(log_in(store, PASSWORD), Session)
+
+
+def test_a_web_password_chosen_in_the_window_is_revoked(store: Store) -> None:
+    add_dossier(store)
+    with _at(store, INSIDE):
+        make_web_account(store)
+    counts = voiding.void(store, WINDOW)
+    assert counts == {Result.REVOKED: 1}
+    with store.database.read() as transaction:
+        (web,) = transaction.scalars(select(Credential).where(Credential.kind == "web-password"))
+    assert (web.state, web.ended_by) == (CredentialState.ENDED, EndedBy.INCIDENT)
+
+
+# Which of a web change in caisse 75 and a telephone change in caisse 75 a scope takes back.
+SCOPES = [
+    # channel        caisse   mobiles after
+    (None, None, [OWNER, OWNER]),
+    (Channel.WEB, None, [OWNER, THIEF]),
+    (Channel.VOICE, None, [THIEF, OWNER]),
+    (None, CAISSE, [OWNER, OWNER]),
+    (None, "92", [THIEF, THIEF]),
+    (Channel.WEB, "92", [THIEF, THIEF]),
+]
+
+
+@pytest.mark.parametrize(("channel", "caisse", "mobiles"), SCOPES)
+def test_only_the_scope_asked_for(
+    store: Store, channel: Channel | None, caisse: str | None, mobiles: list[str]
+) -> None:
+    numbers = ["0000001", "0000002"]
+    for number, where in zip(numbers, (Channel.WEB, Channel.VOICE), strict=True):
+        add_account(store, number)
+        _change_mobile(store, THIEF, INSIDE, Origin(where), number)
+    voiding.void(store, Window(T1, T2, channel, caisse))
+    assert [_allocataire(store, number).mobile for number in numbers] == mobiles
+
+
+def test_a_run_that_was_cut_off_is_ended_by_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two steps: no password is issued twice, nothing is left out."""
+    numbers = [f"{number:07}" for number in range(4)]
+    with _at(store, INSIDE):
+        for number in numbers:
+            add_account(store, number, mobile=OWNER[:-1] + number[-1])
+            resets.request_password(store, CAISSE, number, WEB)
+    whole = store.database.write
+    for allowed in range(40):
+        left = iter(range(allowed))
+
+        @contextmanager
+        def cut_off(left: Iterator[int] = left) -> Iterator[Any]:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            with whole() as transaction:
+                yield transaction
+
+        monkeypatch.setattr(store.database, "write", cut_off)
+        try:
+            counts = voiding.void(store, WINDOW)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert counts == {Result.REPLACED: 4}
+    with store.database.read() as transaction:
+        issued = transaction.scalar(
+            select(func.count()).where(Credential.origin == CredentialOrigin.INCIDENT)
+        )
+    assert issued == 4
+
+
+# The incident of 2021, made up: 7,000 dossiers in caisses 75 and 92.
+DOSSIERS = 7000
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What happened to some dossiers, and whether their people are concerned."""
+
+    percent: int
+    event: str
+    at: datetime
+    concerned: bool
+
+
+KINDS = (
+    _Kind(40, "read-last-payment", INSIDE, concerned=True),
+    _Kind(20, "read-last-payment", T1, concerned=True),
+    _Kind(10, "read-last-payment", T2, concerned=False),
+    _Kind(10, "read-last-payment", T1 - MOMENT, concerned=False),
+    _Kind(2, "contacts-changed", INSIDE, concerned=True),
+    _Kind(2, "contacts-changed", T2 - MOMENT, concerned=True),
+    _Kind(2, "contacts-changed", T2, concerned=False),
+    _Kind(10, "login", INSIDE, concerned=False),
+    _Kind(2, "password-issued", INSIDE, concerned=True),
+    _Kind(2, "terms-accepted", INSIDE, concerned=False),
+)
+BY_PERCENT = [kind for kind in KINDS for _ in range(kind.percent)]
+TWO_PERCENT = DOSSIERS // 50
+
+
+def test_the_night_of_7000_dossiers_is_taken_back(store: Store) -> None:
+    _make_the_night(store)
+    store = replace(store, clock=lambda: AFTER)
+    first = voiding.void(store, WINDOW)
+    assert first == {Result.UNDONE: 2 * TWO_PERCENT, Result.REPLACED: TWO_PERCENT}
+    mobiles, told, messages = _mobiles(store), list(voiding.concerned(store, WINDOW)), _sent(store)
+    assert mobiles == {OWNER: DOSSIERS - TWO_PERCENT, THIEF: TWO_PERCENT}  # those changed at T2
+    assert sorted(int(one.number) for one in told) == [
+        number for number in range(DOSSIERS) if BY_PERCENT[number % 100].concerned
+    ]
+    assert messages == TWO_PERCENT
+    assert voiding.void(store, WINDOW) == first
+    assert (_mobiles(store), _sent(store)) == (mobiles, messages)
+    assert list(voiding.concerned(store, WINDOW)) == told
+    assert voiding.by_hand(store, WINDOW) == []
+
+
+def _sent(store: Store) -> int:
+    with store.database.read() as transaction:
+        return transaction.scalar(select(func.count()).select_from(Message)) or 0
+
+
+def _mobiles(store: Store) -> Counter[str]:
+    with store.database.read() as transaction:
+        people = transaction.scalars(select(Person)).all()
+    return Counter(open_person(store.keys, person).mobile or "" for person in people)
+
+
+def _make_the_night(store: Store) -> None:
+    """Write the rows that such a night leaves, many at once."""
+    accounts, people, entries, stolen = [], [], [], []
+    for number in range(DOSSIERS):
+        kind = BY_PERCENT[number % 100]
+        account_id, person_id, credential_id = uuid4(), uuid4(), uuid4()
+        changed = kind.event == "contacts-changed"
+        accounts.append(
+            {
+                "id": account_id,
+                "caisse": "75" if number % 2 else "92",
+                "number": f"{number:07}",
+                "situation": Situation.AFFILIE,
+                "epoch": 0,
+                "created_at": T1 - timedelta(days=400),
+            }
+        )
+        data = PersonData(mobile=THIEF if changed else OWNER)
+        columns = seal_person(store.keys, person_id, data)
+        people.append(
+            {"id": person_id, "account_id": account_id, "role": Role.ALLOCATAIRE, **columns}
+        )
+        if kind.event == "password-issued":
+            stolen.append(_stolen(store, credential_id, account_id, kind.at))
+        entries.append(
+            {
+                "at": kind.at,
+                "event": kind.event,
+                "channel": Channel.WEB,
+                "account_id": account_id,
+                "subject_id": person_id if changed else credential_id,
+                "before_sealed": _image(store, person_id, kind.at) if changed else None,
+            }
+        )
+    with store.database.write() as transaction:
+        for model, rows in (
+            (Account, accounts),
+            (Person, people),
+            (Credential, stolen),
+            (AuditEntry, entries),
+        ):
+            transaction.execute(insert(cast(Table, model.__table__)), rows)
+
+
+def _stolen(store: Store, credential_id: UUID, account_id: UUID, at: datetime) -> dict[str, Any]:
+    binding = ("credential", str(account_id), str(credential_id), "password")
+    return {
+        "id": credential_id,
+        "account_id": account_id,
+        "kind": "password",
+        "state": CredentialState.ACTIVE,
+        "origin": CredentialOrigin.FORGOTTEN,
+        "provisional": False,
+        "version": 1,
+        "hash_sealed": store.keys.seal(store.hasher.hash(Secret(PASSWORD)).encode(), *binding),
+        "created_at": at,
+    }
+
+
+def _image(store: Store, person_id: UUID, at: datetime) -> bytes:
+    """Give what the audit holds of a person who had the mobile OWNER."""
+    row = Person(id=person_id, **seal_person(store.keys, person_id, PersonData(mobile=OWNER)))
+    return before.image(store, Change("contacts-changed", at, WEB, row))
+
+
+def test_who_had_chosen_a_password_before_is_not_told(store: Store) -> None:
+    """R39: of two persons of a dossier, one had an account of her own by then."""
+    account_id = add_dossier(store)
+    add_person(store, account_id, HUGO)
+    with _at(store, T1 - timedelta(hours=30)):
+        make_web_account(store)
+    execute(store, lambda t: t.add(Payment(account_id=account_id, paid_on=T1.date(), cents=1)))
+    with _at(store, INSIDE):
+        dossier.last_payment(store, open_session(store))
+    everybody = [one.role for one in voiding.concerned(store, WINDOW)]
+    assert everybody == [Role.ALLOCATAIRE, Role.CONJOINT]
+    told = list(voiding.concerned(store, WINDOW, except_changed_before=T1))
+    assert [one.role for one in told] == [Role.CONJOINT]
+    (one,) = told
+    assert (one.read, one.changed, one.first, one.last) == (True, False, INSIDE, INSIDE)
+    assert NUMBER not in repr(one)
+
+
+def test_the_compensation_is_audited_and_nothing_is_deleted(store: Store) -> None:
+    add_account(store)
+    _change_mobile(store, THIEF, INSIDE)
+    with store.database.read() as transaction:
+        entries = transaction.scalars(select(AuditEntry.id).order_by(AuditEntry.id)).all()
+    voiding.void(store, WINDOW)
+    with store.database.read() as transaction:
+        rows = transaction.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+        assert transaction.scalars(select(VoidedEntry.audit_id)).all() == [entries[-1]]
+    assert [row.id for row in rows[:-1]] == list(entries)
+    assert (rows[-1].event, rows[-1].actor) == ("voided", f"audit:{entries[-1]}")
