@@ -1,4 +1,8 @@
-"""AGI commands a second and memory with many calls open: our voice server and its peers."""
+"""Our voice server and its peers with many calls open: commands a second, memory, latency.
+
+Commands a second are those of a server that always has a reply waiting; the latency, from a reply
+to the next command, is that of a server at a pace of real traffic and far above it.
+"""
 
 import os
 import resource
@@ -13,12 +17,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import IO, Self, cast
 
 import click
 
-from bench.figures import LOAD_CORE, median_and_best, pin, unpin
+from bench.figures import LOAD_CORE, median_and_best, percentile, pin, unpin
 from bench.servers import LINE
 
 OURS = "ours"
@@ -34,6 +39,11 @@ ROUNDS = 3
 WARM_UP_SECONDS = 0.5
 SECONDS = 2.0
 SILENCE_SECONDS = 30.0  # then a server has failed
+
+PACES = (2_000, 8_000)  # replies a second; 4,000 calls with a command every 2 s make the first
+PACED_CALLS = 4_000
+PACED_SECONDS = 4.0
+PACE_STEP_SECONDS = 0.001  # epoll's finest
 
 REPLY = b"200 result=1\n"
 ENVIRONMENT = (
@@ -58,6 +68,17 @@ class Sample:
     cpu: float
     grown: int
     load: float
+
+
+@dataclass(frozen=True)
+class Paced:
+    """The seconds from each reply to the next command, of one run at a pace.
+
+    `missed` replies were not given, since their call had sent no command when its turn came.
+    """
+
+    latencies: list[float]
+    missed: int
 
 
 class Asterisk:
@@ -89,6 +110,43 @@ class Asterisk:
                 answered += commands
         return answered
 
+    def await_commands(self) -> None:
+        """Take the command that every call has sent, to answer it later."""
+        for call in self._calls.values():
+            call.recv(4096)
+
+    def pace(self, rate: float, seconds: float) -> Paced:
+        """Answer so many commands a second, each call in turn, and time the next command.
+
+        Every call has a command that waits for its answer, before and after.
+        """
+        latencies: list[float] = []
+        sent: dict[int, float] = {}  # when, to the calls whose next command is not here yet
+        turns, offered, missed = cycle(self._calls), 0, 0
+        began = time.perf_counter()
+        while (passed := time.perf_counter() - began) < seconds:
+            due = int(passed * rate)
+            for fd in islice(turns, due - offered):
+                if fd in sent:
+                    missed += 1
+                else:
+                    sent[fd] = time.perf_counter()
+                    self._calls[fd].send(REPLY)
+            offered = due
+            latencies += self._take_commands(sent, PACE_STEP_SECONDS)
+        while sent:
+            latencies += self._take_commands(sent, SILENCE_SECONDS)
+        return Paced(latencies, missed)
+
+    def _take_commands(self, sent: dict[int, float], seconds: float) -> list[float]:
+        """Take the commands that come first; give the seconds each took."""
+        took = []
+        for fd, _ in self._epoll.poll(seconds):
+            if not self._calls[fd].recv(4096):
+                raise RuntimeError("the server hung up")
+            took.append(time.perf_counter() - sent.pop(fd))
+        return took
+
     def __enter__(self) -> Self:
         return self
 
@@ -101,7 +159,7 @@ class Asterisk:
 def run() -> None:
     """Measure every server with every number of calls, in turn, and print the table."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # a call takes two in our server
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     pin(LOAD_CORE)
     try:
         for calls in CALLS:
@@ -111,6 +169,10 @@ def run() -> None:
                     click.echo(f"  {calls} calls, round {round_ + 1}/{ROUNDS}: {name}", err=True)
                     samples[name].append(_measure(name, calls))
             _print(calls, samples)
+        for pace in PACES:
+            click.echo(f"{PACED_CALLS:,} calls open, {pace:,} replies a second, on one core:")
+            for name in SERVERS:
+                _measure_pace(name, pace)
     finally:
         unpin()
 
@@ -130,6 +192,24 @@ def _measure(name: str, calls: int) -> Sample:
             grown=_resident(server.pid) - before,
             load=busy / took,
         )
+
+
+def _measure_pace(name: str, pace: int) -> None:
+    """Measure a server at a pace and print its line of the table."""
+    with ExitStack() as stack:
+        server, port = stack.enter_context(_server(name))
+        asterisk = stack.enter_context(Asterisk(port, PACED_CALLS))
+        asterisk.await_commands()
+        began, cpu = time.perf_counter(), _cpu_seconds(server.pid)
+        paced = asterisk.pace(pace, PACED_SECONDS)
+        took, cpu = time.perf_counter() - began, _cpu_seconds(server.pid) - cpu
+    answered = len(paced.latencies) / (len(paced.latencies) + paced.missed)
+    click.echo(
+        f"  {name:<20} {answered:6.1%} answered"
+        f"  p50 {percentile(paced.latencies, 0.5) * 1e3:7.2f} ms"
+        f"  p99 {percentile(paced.latencies, 0.99) * 1e3:7.2f} ms"
+        f"  {cpu / took:4.0%} of the core"
+    )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """From the request for a password on the telephone until a provider has its SMS."""
 
 import asyncio
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 import click
 
 from bench.figures import percentile
-from bench.stores import CAISSE, mobile, number, origin, stores
+from bench.stores import CAISSE, PASSWORD, mobile, number, origin, stores
 from shared import resets
 from shared.database import POOL_SIZE
 from shared.outbox import Report, Result
@@ -60,6 +61,7 @@ def run() -> None:
             crowd = asyncio.run(_measure(store, range(STEADY, STEADY + AT_ONCE), 0.0))
             _print(f"{name}, {PER_SECOND} a second", steady)
             _print(f"{name}, {AT_ONCE} at once", crowd)
+        _print(f"{AT_ONCE} bare Argon2, every core", _floor(store))
 
 
 async def _measure(store: Store, accounts: Sequence[int], interval: float) -> list[float]:
@@ -83,6 +85,18 @@ async def _measure(store: Store, accounts: Sequence[int], interval: float) -> li
         dispatcher.stop()
         await running
     return [provider.seen[destination] - at for destination, at in asked.items()]
+
+
+def _floor(store: Store) -> list[float]:
+    """Give when each of `AT_ONCE` hashes would be ready, if nothing else were to be done."""
+    began = time.perf_counter()
+
+    def hash_one(_: int) -> float:
+        store.hasher.hash(PASSWORD)
+        return time.perf_counter() - began
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(hash_one, range(AT_ONCE)))
 
 
 def _request(store: Store, account: int) -> None:
