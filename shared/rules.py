@@ -1,6 +1,5 @@
 """The rules that hold for every channel, read from one TOML file (D20)."""
 
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -16,11 +15,11 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from shared import settings_file
 from shared.errors import SettingsError
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -309,16 +308,7 @@ class Rules(_Table):
 
 def load_rules(path: Path = DEFAULT_FILE) -> Rules:
     """Read and check the rules; SettingsError « file: key: reason » for the first fault."""
-    try:
-        rules = Rules.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise SettingsError(f"{path}: {key}: {fault['msg']}") from None
+    rules = settings_file.load(path, Rules)
     for finding in _findings(rules.transition):
         raise SettingsError(f"{path}: {finding}")
     return rules

@@ -1,14 +1,13 @@
 """The texts of our messages, read from one TOML file and checked before anything is sent (D14)."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 from typing import Any, Self
 
-from shared import notices
+from shared import notices, settings_file
 from shared.errors import SettingsError
 from shared.outbox import TemplateError
 from shared.resets import Template
@@ -55,7 +54,7 @@ class Templates:
     @classmethod
     def load(cls, path: Path = DEFAULT_FILE) -> Self:
         """Read the file; SettingsError « file: key: reason » for the first fault."""
-        table = _read(path)
+        table = settings_file.read(path)
         for finding in _findings(table):
             raise SettingsError(f"{path}: {finding}")
         return cls({name: _Text(**table[name]) for name in LONGEST})
@@ -80,7 +79,7 @@ class Templates:
 def check(path: Path = DEFAULT_FILE) -> list[str]:
     """Give every fault of the file, « file: key: reason » each."""
     try:
-        return [f"{path}: {finding}" for finding in _findings(_read(path))]
+        return [f"{path}: {finding}" for finding in _findings(settings_file.read(path))]
     except SettingsError as error:
         return [str(error)]
 
@@ -94,15 +93,6 @@ def _grouped(digits: str) -> str:
     """Write digits in groups, as people read and key them (D14): 1234 5678, 123 456."""
     size = 4 if len(digits) % 4 == 0 else 3
     return " ".join(digits[at : at + size] for at in range(0, len(digits), size))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
 
 
 def _findings(table: Mapping[str, Any]) -> Iterator[str]:

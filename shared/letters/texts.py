@@ -1,13 +1,12 @@
 """The texts of our letters, read from one TOML file and checked before anything is printed."""
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from shared import notices, resets
+from shared import notices, resets, settings_file
 from shared.errors import SettingsError
 
 DEFAULT_FILE = Path(__file__).parents[1] / "letters.toml"
@@ -50,16 +49,7 @@ class Texts(BaseModel):
 
 def load_texts(path: Path = DEFAULT_FILE) -> Texts:
     """Read and check the texts; SettingsError « file: key: reason » for the first fault."""
-    try:
-        texts = Texts.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise SettingsError(f"{path}: {key}: {fault['msg']}") from None
+    texts = settings_file.load(path, Texts)
     for finding in _findings(texts):
         raise SettingsError(f"{path}: {finding}")
     return texts

@@ -1,0 +1,31 @@
+"""Settings that admins keep in TOML: read whole, and told what is wrong on one line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import SettingsError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Give the file's table; SettingsError « file: reason »."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+
+
+def load(path: Path, model: type[M]) -> M:
+    """Give what the file says as `model`; SettingsError « file: key: reason », the first fault."""
+    try:
+        return model.model_validate(read(path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise SettingsError(f"{path}: {key}: {fault['msg']}") from None
