@@ -2,14 +2,15 @@
 # installs whatever else it needs.
 SHELL := /bin/bash
 BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check lint unit peers acceptance bench soak lock python speech asterisk
+.PHONY: run test check lint unit long peers acceptance bench soak lock python speech asterisk
 
 run: .venv/ready asterisk
 	@tools/packages.sh fonts-dejavu-core
 	@exec $(BIN)/svi up
 
-test: check peers acceptance
+test: check long peers acceptance
 
 # The fast part, to be run all the time.
 check: lint unit
@@ -19,10 +20,21 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Three workers on two cores: much of the time is waiting.
+# Four workers on two cores: much of the time is waiting. Compiled modules are kept, whatever the
+# environment says: hundreds of processes of `svi` start in the tests.
 unit: .venv/ready speech
 	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
-	$(BIN)/pytest -q -n 3 tests/unit tests/protocol
+	$(BIN)/pytest -q -n 4 tests/unit tests/protocol $(addprefix --ignore=,$(LONG))
+
+# What takes a core for long: commands as processes, many processes on one store, upgrades, made-up
+# histories, strangers, and a third party's judgement of the API.
+LONG = $(wildcard tests/protocol/test_parallel_*.py tests/protocol/test_*_command*.py \
+    tests/protocol/test_*_process.py) tests/protocol/test_commands.py \
+    tests/protocol/test_api_parallel.py tests/protocol/test_api_judged.py \
+    tests/unit/test_store_machine.py tests/unit/test_upgrades.py tests/unit/test_strangers.py
+long: .venv/ready speech
+	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
+	$(BIN)/pytest -q -n 4 $(LONG)
 
 # Third-party judges: Twilio's contract served by Prism, webhooks signed by npm twilio.
 peers: .venv/ready tests/peers/node_modules
@@ -42,8 +54,9 @@ bench: .venv/bench
 soak: .venv/ready asterisk
 	@tools/packages.sh postgresql debootstrap sip-tester tcpdump iproute2 podman runc netavark \
 	    aardvark-dns podman-compose
-	$(BIN)/pytest -q --soak tests/acceptance/test_soak.py tests/acceptance/test_dispatcher_kill.py \
-	    tests/acceptance/test_compose.py
+	$(BIN)/pytest -q --soak tests/unit/test_store_machine.py \
+	    tests/acceptance/test_soak.py tests/acceptance/test_dispatcher_kill.py \
+	    tests/acceptance/test_timings.py tests/acceptance/test_compose.py
 
 # Touched last, so that an installation that failed or was cut off is done again.
 .venv/ready: requirements.lock pyproject.toml | python

@@ -1,4 +1,4 @@
-"""The link to Asterisk's manager (AMI): which calls are in progress, and ending one.
+"""The link to Asterisk's manager (AMI): which calls are in progress, ending and moving one.
 
 It stands on asterisk-ami, whose defects are mended here so that nothing else sees them: an idle
 socket kills its listener, CR/LF in a value injects a second action, a partial send cuts an action,
@@ -125,7 +125,17 @@ class AmiLink:
 
         False if there is no call of that name, ValueError if it can't be a name.
         """
-        where = {"Context": "apology", "Exten": "s", "Priority": "1"}
+        return self._redirect(channel, "apology", "s")
+
+    def announce_incident(self, channel: str, caisse: str) -> bool:
+        """Take a call from its AGI session, even in mid-prompt, to an announcement and on (D15).
+
+        False if there is no call of that name, ValueError if it can't be a name.
+        """
+        return self._redirect(channel, "incident", caisse)
+
+    def _redirect(self, channel: str, context: str, extension: str) -> bool:
+        where = {"Context": context, "Exten": extension, "Priority": "1"}
         return self._on_channel("Redirect", channel, **where)
 
     def _on_channel(self, action: str, channel: str, **fields: str) -> bool:

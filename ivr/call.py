@@ -1,13 +1,16 @@
 """One call: what its steps share."""
 
+from collections.abc import Set
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from ivr.agi import Agi
 from ivr.dialogue import Dialogue
 from ivr.records import Outcome, Recorder
 from ivr.script import Line, Script
-from ivr.step import StepId
-from shared.errors import SessionEndedError
+from ivr.step import Step, StepId
+from shared import incident
+from shared.errors import ClosedError, SessionEndedError
 from shared.origin import Origin
 from shared.rules import CredentialKind, Identifier
 from shared.sessions import Session
@@ -26,6 +29,7 @@ class Call:
     record: Recorder
     line: Line
     origin: Origin
+    first_step: StepId
     caisse: str = ""
     number: str = field(default="", repr=False)
     nir: str = field(default="", repr=False)
@@ -33,10 +37,17 @@ class Call:
     session: Session | None = None
     passwords_tried: int = 0
     numbers_tried: set[str] = field(default_factory=set, repr=False)
+    step: Step | None = None  # where the call is now
+    moving: "Future[bool] | None" = None  # whether an incident took it out of this session (D15)
+
+    @property
+    def channel(self) -> str:
+        """Give Asterisk's name of the call."""
+        return self.agi.env.get("agi_channel", "")
 
     def follow_script(self) -> None:
         """Go from step to step until one leads nowhere."""
-        self._run_from(self.script.first_step)
+        self._run_from(self.first_step)
 
     def apologise(self) -> None:
         """Go on where the script says after a failure of ours: never silence (design idea 10)."""
@@ -50,6 +61,26 @@ class Call:
             kind, identifier, self.origin.channel, self.store.clock()
         )
 
+    def is_closed(self) -> bool:
+        """Ask the incident switch whether nobody may log in to the call's caisse (D15)."""
+        channel = self.origin.channel
+        return self.dialogue.work(lambda: incident.closed(self.store, channel, self.caisse))
+
+    def stopped_by(self, closed: Set[str]) -> bool:
+        """Say whether these scopes, closed now, stop what the caller is at, who is to be moved."""
+        if self.moving and (not self.moving.done() or self.moving.result()):
+            return False
+        scopes = incident.scopes(self.origin.channel, self.caisse)
+        if not self.caisse or self.step is None or closed.isdisjoint(scopes):
+            return False
+        opened = self.session is not None or bool(self.sessions)
+        return self.step.identifies or (opened and not self.step.parts)
+
+    def begin_move(self) -> "Future[bool]":
+        """Hold the call in its AGI session until the result is set: whether it was moved."""
+        self.moving = Future()
+        return self.moving
+
     def hand_over(self, where: str, platform: str = "") -> None:
         """Tell the dialplan what to do when this end of the call is over (extensions.conf)."""
         self.agi.set_variable("SVI_PLATFORM", platform)
@@ -59,12 +90,13 @@ class Call:
         step: StepId | None = first
         while step is not None:
             self.record.enter(step)
-            step = self._run(step)
+            self.step = self.script.steps[step]
+            step = self._run(self.step)
             self.record.leave(step)
 
-    def _run(self, step: StepId) -> StepId | None:
+    def _run(self, step: Step) -> StepId | None:
         try:
-            return self.script.steps[step].run(self)
-        except SessionEndedError:  # by an incident (D15), or it is too old
+            return step.run(self)
+        except (SessionEndedError, ClosedError):  # by an incident (D15), or it is too old
             self.session, self.sessions = None, ()
             return self.script.session_ended_step

@@ -14,6 +14,8 @@ from shared.secret import Secret
 class SecretQuestion(Step, Question):
     """Asks for a secret until it opens a dossier or the call's tries are spent."""
 
+    identifies: ClassVar[bool] = True
+
     way: ClassVar[tuple[CredentialKind, Identifier]]  # its line of the transition table (D10)
     field: ClassVar[Field]
 

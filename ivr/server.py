@@ -13,6 +13,7 @@ from ivr.agi import Agi, AGIError, AGIHangup
 from ivr.call import Call
 from ivr.dialogue import Dialogue, Trace
 from ivr.hub import Hub, Waiter
+from ivr.incidents import IncidentWatch, Move
 from ivr.records import Outcome, Recorder
 from ivr.script import Script
 from shared import sessions
@@ -26,6 +27,7 @@ from shared.store import Store
 BACKLOG = 1024
 OUT_OF_FILES_SECONDS = 0.1  # until some calls may have ended
 DRAIN_SECONDS = 0.02  # between looks at whether all have
+MOVED = "incident"  # the script that the dialplan asks for when a call comes back (extensions.conf)
 
 log = structlog.get_logger(__name__)
 
@@ -39,13 +41,17 @@ class VoiceServer:
         script: Script,
         address: tuple[str, int] = ("127.0.0.1", 0),
         trace: Callable[[], Trace] | None = None,
+        move: Move | None = None,
     ) -> None:
+        """Listen; without `move` a caller hears of an incident at the next access only."""
         self._store = store
         self._script = script
         self._trace = trace
         self._backend = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="backend")
         self._hub = Hub()
         self._calls: set[socket.socket] = set()  # changed by the hub's thread only
+        self._followed: dict[str, Call] = {}  # likewise, by call id
+        self._watch = IncidentWatch(store, self._hub, self._followed, move) if move else None
         self._stopping = False  # no new calls
         self._cutting = False  # and the calls in progress are cut off
         self._listener = socket.create_server(address, backlog=BACKLOG, reuse_port=True)
@@ -66,6 +72,8 @@ class VoiceServer:
     def start(self) -> None:
         """Begin to answer calls."""
         self._thread.start()
+        if self._watch:
+            self._watch.start()
 
     def stop(self, grace: float, before_cut: Callable[[], None] = lambda: None) -> None:
         """Take no more calls; let those in progress end for `grace` seconds, then cut them off.
@@ -73,6 +81,8 @@ class VoiceServer:
         The dialplan apologises to a caller who is cut off, once the prompt that plays has ended;
         `before_cut` may have it done sooner.
         """
+        if self._watch:
+            self._watch.stop()
         self._stopping = True
         with suppress(OSError):  # not connected: that is what wakes `accept`
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -132,19 +142,25 @@ class VoiceServer:
             call = self._call(agi, call_id)
             if call is None:
                 return
+            self._followed[call_id] = call
             try:
                 self._follow(call)
             finally:
+                del self._followed[call_id]
+                self._end_move(call)
                 agi.close()  # first: a caller who is sent on waits for no record
                 self._close(call)
 
     def _call(self, agi: Agi, call_id: str) -> Call | None:
-        called = agi.env.get("agi_extension", "")
+        moved = agi.env.get("agi_network_script") == MOVED
+        extension = agi.env.get("agi_extension", "")
+        called = agi.env.get("agi_arg_1", "") if moved else extension
         line = self._script.lines.get(called)
         if line is None:
             log.error("line_unknown", hint="lines.toml names no line for the number called")
             return None
         caller_id = e164(agi.env.get("agi_callerid", ""))
+        caisse = extension if moved and extension in self._script.caisses else ""
         return Call(
             agi=agi,
             dialogue=Dialogue(
@@ -156,9 +172,11 @@ class VoiceServer:
             ),
             script=self._script,
             store=self._store,
-            record=Recorder(call_id, called, self._store.clock()),
+            record=Recorder(call_id, called, self._store.clock(), caisse or None),
             line=line,
             origin=Origin(Channel.VOICE, caller_id, call_id),
+            first_step=self._script.session_ended_step if moved else self._script.first_step,
+            caisse=caisse,
         )
 
     def _follow(self, call: Call) -> None:
@@ -174,6 +192,13 @@ class VoiceServer:
         except AGIHangup:
             if self._cutting:
                 call.record.note(Outcome.FAILED)
+
+    def _end_move(self, call: Call) -> None:
+        """Wait for the move that an incident began: meanwhile the dialplan may not go on (D15)."""
+        if call.moving:
+            self._hub.join(call.moving)
+            if call.moving.result():
+                call.record.note(Outcome.CLOSED)
 
     def _close(self, call: Call) -> None:
         """Leave nothing of the call behind but its record."""

@@ -56,7 +56,8 @@ class SimulatedCall:
     `groups` is what the caller types, one group at each question (a Background that ends with a
     silence), in one go: what the question doesn't take is typed ahead. An empty group answers with
     silence, HANG_UP by hanging up. Out of groups the caller stays silent; if `patient`, a question
-    then lasts until `type`, `press` or `hang_up`. A withheld `caller` is "".
+    then lasts until `type`, `press` or `hang_up`. A withheld `caller` is "". `moved` is the caisse
+    in whose name a call comes back that an incident moved (extensions.conf).
 
     `heard` has the prompts of which the caller heard anything, in order, without `svi/` and without
     silences; `commands` the lines of the server; `variables` what it set. OSError if no server
@@ -70,6 +71,7 @@ class SimulatedCall:
         line: str = "3230",
         caller: str = "0612345678",
         caller_name: str = "",
+        moved: str = "",
         groups: Iterable[str] = (),
         patient: bool = False,
         faults: Faults | None = None,
@@ -91,7 +93,12 @@ class SimulatedCall:
         self._buffer = b""
         self._socket = socket.create_connection(address, CONNECT_SECONDS)
         self._socket.settimeout(None)
-        environment = _environment(address, line, caller, caller_name)
+        self.channel = f"Simulated/{line}-{token_hex(4)}"
+        values = _environment(address, self.channel, line, caller, caller_name)
+        if moved:
+            values |= {"network_script": "incident", "context": "incident", "extension": moved}
+            values["arg_1"] = line
+        environment = "".join(f"agi_{name}: {value}\n" for name, value in values.items()) + "\n"
         self._thread = threading.Thread(
             target=self._run, args=[environment], name="simulated-call", daemon=True
         )
@@ -350,13 +357,15 @@ def _prompt(file: str) -> str:
     return file.removeprefix("svi/")
 
 
-def _environment(address: tuple[str, int], line: str, caller: str, caller_name: str) -> str:
+def _environment(
+    address: tuple[str, int], channel: str, line: str, caller: str, caller_name: str
+) -> dict[str, str]:
     """Give what setup_env of res_agi.c sends first."""
     host, port = address
-    values = {
+    return {
         "network": "yes",
         "request": f"agi://{host}:{port}",
-        "channel": f"Simulated/{line}-{token_hex(4)}",
+        "channel": channel,
         "language": "fr",
         "type": "Simulated",
         "uniqueid": f"simulated-{token_hex(8)}",
@@ -376,4 +385,3 @@ def _environment(address: tuple[str, int], line: str, caller: str, caller_name: 
         "accountcode": "",
         "threadid": str(threading.get_ident()),
     }
-    return "".join(f"agi_{name}: {value}\n" for name, value in values.items()) + "\n"

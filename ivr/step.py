@@ -61,6 +61,9 @@ class Step(ScriptTable):
 
     handlers: ClassVar[dict[str, type["Step"]]] = {}
 
+    identifies: ClassVar[bool] = False  # asks who calls: in vain while an incident stands (D15)
+    parts: ClassVar[bool] = False  # the caller is on the way out, incident or not
+
     def __init_subclass__(cls, *, handler: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if handler:

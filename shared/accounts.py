@@ -77,6 +77,7 @@ class AccountView:
 
     caisse: str
     situation: str
+    closed: bool  # moved away or erased: nothing opens it
     persons: list[str]  # « allocataire, mobile » …
     credentials: list[str]  # « password active since 2026-11-21 » …
     open_sessions: int
@@ -107,6 +108,7 @@ def show(store: Store, caisse: str, number: str) -> AccountView | None:
         return AccountView(
             caisse=account.caisse,
             situation=account.situation,
+            closed=account.closed_at is not None,
             persons=[_person(person) for person in persons],
             credentials=[f"{c.kind} {c.state} {c.created_at:%Y-%m-%d}" for c in secrets],
             open_sessions=len(sessions),

@@ -37,6 +37,7 @@ class Scope(StrEnum):
     BASCULE = "bascule"  # make the account of a person (R18)
     RECOVERY = "recovery"  # send a person a code, or the identifier that was forgotten (R12, R22)
     CHANGES = "changes"  # follow what happens to passwords, and tell: a web stack's own (R04)
+    INCIDENTS = "incidents"  # close the service and open it again, take back what was done (D15)
     TASKS = "tasks"  # ask as an agent (R09): answers tell whether an account exists
 
 

@@ -1,7 +1,7 @@
 """The audit trail: what was changed and what was read (D15, D16)."""
 
 from datetime import datetime
-from typing import cast
+from typing import Literal, cast
 from uuid import UUID
 
 from sqlalchemy import Connection, Table, insert
@@ -10,13 +10,60 @@ from sqlalchemy.orm import Session as Transaction
 from shared.models import AuditEntry
 from shared.origin import Origin
 
+# All that can happen; voiding.py says of each what an incident's window does about it (D15).
+Event = Literal[
+    "access-refused",
+    "account-moved",
+    "account-opened-by-move",
+    "api-key-added",
+    "api-key-revoked",
+    "code-refused",
+    "code-request-suppressed",
+    "code-sent",
+    "code-used",
+    "contacts-changed",
+    "credential-first-used",
+    "delegation-given",
+    "delegation-withdrawn",
+    "dossier-erased",
+    "incident-lifted",
+    "incident-raised",
+    "login",
+    "login-expired",
+    "login-refused",
+    "password-changed",
+    "password-created-on-web",
+    "password-ended-on-web",
+    "password-imported",
+    "password-issued",
+    "password-request-suppressed",
+    "password-revoked",
+    "provisional-issued",
+    "provisional-request-suppressed",
+    "provisional-sent",
+    "read-disclosure",
+    "read-export",
+    "read-last-payment",
+    "separation",
+    "terms-accepted",
+    "voided",
+    "web-account-created",
+    "web-password-changed",
+]
+
+
+def named(what: str, origin: Origin) -> str:
+    """Name, as an actor, what somebody acted on, after the client of the HTTP API that did."""
+    return f"{origin.client}:{what}" if origin.client else what
+
+
 # Of the table, not of the class: so the statement is the same whatever is None (D07).
 _NOTE = insert(cast(Table, AuditEntry.__table__)).inline()  # nobody asks for its id
 
 
 def note(  # noqa: PLR0913 - a row has so many columns
     transaction: Transaction | Connection,
-    event: str,
+    event: Event,
     at: datetime,
     origin: Origin,
     account_id: UUID | None,

@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 
 from shared.models import AuditBatch, AuditEntry, AuditLink, VoidedEntry
 from shared.store import Store
@@ -99,14 +99,20 @@ def verify(store: Store, exported: Head | None = None, progress: Progress | None
 def purge(store: Store, days: int) -> int:
     """Delete rows of whole days (UTC) older than `days`, by whole batches; give how many.
 
-    The newest batch deleted stays as a signed checkpoint: verification goes on from it.
+    The newest batch deleted stays as a signed checkpoint: verification goes on from it. A batch
+    sealed by a wrong clock takes none before it along, and goes with those after it.
     """
     midnight = store.clock().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     before = midnight - timedelta(days=days)
+    first_kept = select(func.min(AuditBatch.id)).where(AuditBatch.sealed_at >= before)
     with store.database.read() as transaction:
         old = transaction.scalars(
             select(AuditBatch)
-            .where(AuditBatch.sealed_at < before, AuditBatch.checkpoint.is_(None))
+            .where(
+                AuditBatch.checkpoint.is_(None),
+                AuditBatch.sealed_at < before,
+                AuditBatch.id < func.coalesce(first_kept.scalar_subquery(), AuditBatch.id + 1),
+            )
             .order_by(AuditBatch.id)
         ).all()
     for batch in old:
@@ -140,7 +146,8 @@ def _seal_batch(store: Store) -> int:
     """Hash outside the transaction that writes; give it up if another sealer came first."""
     with store.database.read() as transaction:
         last = transaction.scalar(_newest_first().limit(1))
-        rows = transaction.execute(_unsealed_rows(last).order_by(AuditEntry.id).limit(BATCH)).all()
+        unsealed = _unsealed_rows(store, last).order_by(AuditEntry.id).limit(BATCH)
+        rows = transaction.execute(unsealed).all()
     if not rows:
         return 0
     macs = [_row_mac(store, row) for row in rows]
@@ -163,18 +170,22 @@ def _seal_batch(store: Store) -> int:
     return len(rows)
 
 
-def _unsealed_rows(last: AuditBatch | None) -> Select[Any]:
+def _unsealed_rows(store: Store, last: AuditBatch | None) -> Select[Any]:
     """Select rows without a link that may have become visible since the last batch."""
     unsealed = (
         select(*_ROW)
         .outerjoin(AuditLink, AuditLink.audit_id == AuditEntry.id)
         .where(AuditLink.audit_id.is_(None))
     )
-    return unsealed.where(_recent(last)) if last else unsealed
+    return unsealed.where(AuditEntry.at > _long_sealed(store, last)) if last else unsealed
 
 
-def _recent(last: AuditBatch) -> ColumnElement[bool]:
-    return AuditEntry.at > last.sealed_at - LONGEST_TRANSACTION
+def _long_sealed(store: Store, last: AuditBatch) -> datetime:
+    """Give the instant up to which every row was visible at the last batch.
+
+    Where the clock was set back since, what happens now is new all the same.
+    """
+    return min(last.sealed_at, store.clock()) - LONGEST_TRANSACTION
 
 
 def _row_mac(store: Store, row: Row[Any]) -> bytes:
@@ -267,7 +278,7 @@ def _unsealed(store: Store, batches: Sequence[AuditBatch]) -> tuple[int, Fault |
     )
     with store.database.read() as transaction:
         rows = transaction.execute(without_link).all()
-    oldest = last.sealed_at - LONGEST_TRANSACTION if last else None
+    oldest = _long_sealed(store, last) if last else None
     late = [row for row in rows if oldest is not None and row.at <= oldest]
     fault = Fault(Kind.ADDED, None, late[0].id, late[0].at) if late else None
     return len(rows) - len(late), fault

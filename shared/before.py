@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit
+from shared.audit import Event
 from shared.models import AuditEntry, Person
 from shared.origin import Origin
 from shared.store import Store
@@ -44,7 +45,7 @@ COLUMNS = {
 class Change:
     """A change of a person that is about to be made."""
 
-    event: str
+    event: Event
     at: datetime
     origin: Origin
     person: Person

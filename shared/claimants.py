@@ -64,11 +64,12 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class ImportResult:
-    """How many lines made a new person, changed something, changed nothing."""
+    """How many lines made a new person, changed something, changed nothing, were left aside."""
 
     created: int
     updated: int
     unchanged: int
+    closed: int = 0  # their dossier is: it moved away (R08), or its people were erased (D16)
 
 
 def import_claimants(store: Store, file: Path, progress: Progress | None = None) -> ImportResult:
@@ -91,7 +92,7 @@ def import_claimants(store: Store, file: Path, progress: Progress | None = None)
         if upsert.findings:
             raise ImportRefusedError(*upsert.findings)
     report(steps, steps)
-    return ImportResult(upsert.created, upsert.updated, upsert.unchanged)
+    return ImportResult(upsert.created, upsert.updated, upsert.unchanged, upsert.closed)
 
 
 def _no_progress(_done: int, _steps: int) -> None:
@@ -346,6 +347,7 @@ class _Upsert:
         self.created = 0
         self.updated = 0
         self.unchanged = 0
+        self.closed = 0
         self.findings: list[Finding] = []
         self._store = store
         self._transaction = transaction
@@ -395,6 +397,9 @@ class _Upsert:
         return people
 
     def _store_one(self, claimant: _Claimant, account: Account, people: list[Person]) -> None:
+        if account.closed_at is not None:
+            self.closed += 1
+            return
         indexes = blind_indexes(self._store.keys, claimant.data)
         known = _find(people, claimant.role, indexes)
         if known is None:

@@ -8,15 +8,19 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from shared.secret import Secret
 
 TRIES = 3
 SECONDS = 10.0
+VOID_SECONDS = 3600.0
+
+_Request = tuple[str, str, str | None, dict[str, str]]  # method, path, body, headers
 
 
 class ApiError(Exception):
@@ -58,6 +62,58 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class CivilStatus:
+    """Who asks for a provisional identifier (R20, R22)."""
+
+    surname: str = field(repr=False)
+    given_names: str = field(repr=False)
+    birth_date: date = field(repr=False)
+
+    def body(self) -> dict[str, str]:
+        """Give it as the API takes it."""
+        return asdict(self) | {"birth_date": self.birth_date.isoformat()}
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """A dossier that an agent or another system names; repr hides which."""
+
+    caisse: str
+    number: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ForeignHash:
+    """A password that another system made: `provisional` is to be changed at a login (R09)."""
+
+    scheme: str
+    hash: str = field(repr=False)
+    provisional: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of an agent's request: `answer`, and why it was refused."""
+
+    answer: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Window:
+    """From an instant (included) to another (excluded), in one channel or caisse or all (D15)."""
+
+    start: datetime
+    end: datetime
+    channel: str | None = None
+    caisse: str | None = None
+
+    def body(self) -> dict[str, str | None]:
+        """Give it as the API takes it."""
+        return asdict(self) | {"start": _instant(self.start), "end": _instant(self.end)}
+
+
+@dataclass(frozen=True)
 class Opened:
     """An open session, or one that is for some steps only."""
 
@@ -72,6 +128,11 @@ class OpenedDossier:
     session: Opened
     dossier: str  # the same at every login
     caisse: str
+
+
+def _instant(instant: datetime) -> str:
+    """Write an instant as the API takes it."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class StoreClient:
@@ -143,16 +204,13 @@ class StoreClient:
         """Choose the person's new password."""
         self._ask("POST", "/v1/recovery/password", {"password": password.reveal()}, steps)
 
-    def request_identifier(
-        self, visitor: Visitor, surname: str, given_names: str, birth_date: date
-    ) -> None:
+    def request_first_identifier(self, asker: Asker, who: CivilStatus) -> None:
+        """Have a provisional identifier sent, where the person has no NIR (R20)."""
+        self._ask("POST", "/v1/identifiers", asdict(asker) | who.body())
+
+    def request_identifier(self, visitor: Visitor, who: CivilStatus) -> None:
         """Have the provisional identifier sent again, where there is one (R22)."""
-        body = asdict(visitor) | {
-            "surname": surname,
-            "given_names": given_names,
-            "birth_date": birth_date.isoformat(),
-        }
-        self._ask("POST", "/v1/identifier-requests", body)
+        self._ask("POST", "/v1/identifier-requests", asdict(visitor) | who.body())
 
     def request_password(self, asker: Asker) -> None:
         """Have a new password sent, where the dossier allows it."""
@@ -161,6 +219,60 @@ class StoreClient:
     def change_password(self, session: Opened, password: Secret) -> None:
         """Change the password of the session's dossier (R07, R09)."""
         self._ask("POST", "/v1/session/password", {"password": password.reveal()}, session)
+
+    def change_own_password(
+        self, session: Opened, client: str, current: Secret, password: Secret
+    ) -> None:
+        """Change the web password of the session's person, who gives the one in force (R07)."""
+        body = {"client": client, "current": current.reveal(), "password": password.reveal()}
+        self._ask("POST", "/v1/session/web-password", body, session)
+
+    def do_task(self, task: str, kind: str, dossier: Dossier, reason: str | None = None) -> Done:
+        """Have a password sent, or the first letters, at an agent's request (R09, R25)."""
+        body = asdict(dossier) | {"task": task, "kind": kind, "reason": reason}
+        answer = self._ask("POST", "/v1/agent-tasks", body)
+        return Done(answer["answer"], answer["reason"])
+
+    def changes(self, after: int = 0) -> list[dict[str, Any]]:
+        """Give what happened to the dossiers' passwords after that id, 500 entries at most."""
+        answer = self._ask("GET", f"/v1/changes?after={after}")
+        changes: list[dict[str, Any]] = answer["changes"]
+        return changes
+
+    def tell_change(
+        self, change: UUID, at: datetime, dossier: Dossier, new: ForeignHash | None = None
+    ) -> str:
+        """Tell that a dossier's password ended elsewhere, for a new one if there is a hash."""
+        body = asdict(dossier) | {
+            "id": str(change),
+            "at": _instant(at),
+            "password": None if new is None else asdict(new),
+        }
+        return str(self._ask("POST", "/v1/changes", body)["result"])
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Give what is closed, each `scope` with `since`, the oldest first (D15)."""
+        incidents: list[dict[str, Any]] = self._ask("GET", "/v1/incidents")["incidents"]
+        return incidents
+
+    def raise_incident(self, scope: str) -> bool:
+        """Close `service`, `channel:…` or `caisse:…`; False if it is closed already (D15)."""
+        answer = self._ask("POST", "/v1/incidents", {"scope": scope})
+        return bool(answer["result"] == "closed")
+
+    def lift_incident(self, scope: str) -> bool:
+        """Open it again; False if it was not closed (D15)."""
+        answer = self._ask("POST", "/v1/incidents/lift", {"scope": scope})
+        return bool(answer["result"] == "opened")
+
+    def void(self, window: Window, except_changed_before: datetime | None = None) -> dict[str, Any]:
+        """Take back what was changed in a window: `counts`, `people` to tell, what is `left` (D15).
+
+        It may take minutes, and is safe to ask for again.
+        """
+        before = None if except_changed_before is None else _instant(except_changed_before)
+        body = window.body() | {"except_password_changed_before": before}
+        return self._ask("POST", "/v1/incidents/void", body, seconds=VOID_SECONDS)
 
     def last_payment(self, session: Opened) -> dict[str, Any] | None:
         """Read the newest payment, `paid_on` (ISO date) and `cents`; None while there is none."""
@@ -180,8 +292,9 @@ class StoreClient:
         self,
         method: str,
         path: str,
-        body: Mapping[str, str | None] | None = None,
+        body: Mapping[str, object] | None = None,
         session: Opened | None = None,
+        seconds: float = SECONDS,
     ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._key.reveal()}"}
         if method != "GET":
@@ -190,31 +303,28 @@ class StoreClient:
             headers["X-Session"] = session.token.reveal()
         if body is not None:
             headers["Content-Type"] = "application/json"
-        status, text = self._repeated(method, path, json.dumps(body) if body else None, headers)
+        request = (method, path, json.dumps(body) if body else None, headers)
+        status, text = self._repeated(request, seconds)
         answer: dict[str, Any] = json.loads(text or "{}")
         if status >= 400:
             reasons = [fault["reason"] for fault in answer.get("errors", [])]
             raise ApiError(status, answer["type"], answer["title"], reasons)
         return answer
 
-    def _repeated(
-        self, method: str, path: str, body: str | None, headers: dict[str, str]
-    ) -> tuple[int, bytes]:
+    def _repeated(self, request: _Request, seconds: float) -> tuple[int, bytes]:
         for _ in range(TRIES - 1):
             try:
-                return self._once(method, path, body, headers)
+                return self._once(request, seconds)
             except (OSError, HTTPException):
                 continue  # the same key: it is done once
-        return self._once(method, path, body, headers)
+        return self._once(request, seconds)
 
-    def _once(
-        self, method: str, path: str, body: str | None, headers: dict[str, str]
-    ) -> tuple[int, bytes]:
+    def _once(self, request: _Request, seconds: float) -> tuple[int, bytes]:
         secure = self._address.scheme == "https"
         connect = HTTPSConnection if secure else HTTPConnection
-        connection = connect(self._address.netloc, timeout=SECONDS)
+        connection = connect(self._address.netloc, timeout=seconds)
         try:
-            connection.request(method, path, body, headers)
+            connection.request(*request)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, notices, throttles
+from shared import audit, incident, notices, throttles
 from shared.contacts import Contact
 from shared.credentials import NOBODY, WITHHELD
 from shared.models import Person, Route, VerificationCode
@@ -113,12 +113,13 @@ def request(store: Store, wish: Wish, origin: Origin) -> UUID:
     with store.database.write() as transaction:
         store.database.lock(transaction, row.contact_index)
         within = _sent(transaction, row.contact_index, now) <= store.rules.code.resends
-        wanted = recipient is not None and within
+        closed = incident.closed_to(transaction, origin.channel, notice.account_id)
+        wanted = recipient is not None and within and not closed
         row.person_id = recipient.person_id if recipient and wanted else None
         transaction.add(row)
         transaction.flush()
         notices.queue(store, transaction, notice, wanted=wanted)
-        event = "code-sent" if wanted else "code-request-suppressed"
+        event: audit.Event = "code-sent" if wanted else "code-request-suppressed"
         audit.note(transaction, event, now, origin, notice.account_id, person_id=row.person_id)
     return row.id
 

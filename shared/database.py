@@ -6,13 +6,9 @@ Transactions are short and synchronous. No exception that leaves here holds a va
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from select import POLLIN, poll
 from typing import Any, cast
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import (
     Connection,
     Table,
@@ -29,9 +25,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm import Session as Transaction
 
+from shared import schema
 from shared.errors import StoreDownError, StoreError
+from shared.schema import Report, Schema
 
 WAIT_SECONDS = 5  # for a lock, a connection or a statement; then the caller hears an apology
+MIGRATION_SECONDS = 600  # for another process to have migrated
 POOL_SIZE = 32
 MIGRATING = b"migrate!"  # key of the lock that one process holds while it migrates
 
@@ -112,19 +111,42 @@ class Database:
             numbers = [int.from_bytes(key[:8], "big", signed=True) for key in keys]
             transaction.execute(_LOCK, {"numbers": numbers})
 
-    def migrate(self) -> None:
-        """Bring the schema up to date; several processes may do so at once."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-        with self.begin() as connection:
-            if not self.sqlite:  # an index of millions of rows takes its time
-                connection.execute(text("SET LOCAL statement_timeout = 0"))
-            self.lock(connection, MIGRATING)
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError:
-                raise StoreError("database: made by a newer version of this program") from None
+    def schema(self) -> Schema:
+        """Say which revision the schema is at; StoreDownError if the database is away."""
+        with self.read() as transaction:
+            return schema.read(transaction.connection())
+
+    def migrate(self, report: Report = lambda _: None) -> None:
+        """Bring the schema up to date, or change nothing; several processes may do so at once.
+
+        StoreError if a newer version of this program made the database.
+        """
+        with self._migrating() as connection:
+            if schema.read(connection).newer:
+                raise StoreError("database: made by a newer version of this program")
+            schema.upgrade(connection, report)
+
+    @contextmanager
+    def _migrating(self) -> Iterator[Connection]:
+        """Open the one transaction of all migrations, once nobody else is in it."""
+        with self._turn(), _named_errors(), self.engine.begin() as connection:
+            execute = connection.exec_driver_sql
+            if self.sqlite:
+                connection.detach()  # what is set here ends with it
+                execute(f"PRAGMA busy_timeout = {MIGRATION_SECONDS * 1000}")
+                # A table is altered by copying it, and dropped while rows refer to its own.
+                execute("PRAGMA foreign_keys = OFF")
+                execute("BEGIN IMMEDIATE")
+                yield connection
+                if execute("PRAGMA foreign_key_check").first() is not None:
+                    raise StoreError("database: a row refers to one that does not exist")
+            else:
+                execute("SET LOCAL statement_timeout = 0")  # an index of millions takes its time
+                execute(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'")
+                self.lock(connection, MIGRATING)
+                # A table is not waited for so long: whoever comes after would wait as well.
+                execute(f"SET LOCAL lock_timeout = '{WAIT_SECONDS}s'")
+                yield connection
 
     def close(self) -> None:
         """Close every connection."""

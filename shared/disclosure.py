@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, exists, not_, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, outbox
+from shared import audit, feed, outbox
 from shared.models import (
     Account,
     AuditEntry,
@@ -117,6 +117,7 @@ def erase(store: Store, caisse: str, number: str) -> bool:
             update(Message).where(Message.account_id == account.id).values(destination_index=None)
         )
         audit.note(transaction, "dossier-erased", now, ADMIN, account.id)
+        feed.tell_erased(store, transaction, account.id, now)
     return True
 
 
@@ -135,7 +136,7 @@ def _end_secrets(transaction: Transaction, account_id: UUID, now: datetime) -> N
             ),
             Credential.state != CredentialState.ENDED,
         )
-        .values(state=CredentialState.ENDED, ended_at=now, ended_by=EndedBy.REVOKED)
+        .values(state=CredentialState.ENDED, ended_at=now, ended_by=EndedBy.ERASED)
     )
 
 

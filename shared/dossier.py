@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, before, rights, sessions
+from shared.audit import Event
 from shared.before import Change
 from shared.errors import NotAllowedError
 from shared.models import Account, Payment, Person, Role
@@ -86,7 +87,7 @@ def _delegate(store: Store, session: Session, *, given: bool) -> bool:
             )
             .with_for_update()
         ).all()
-        event = "delegation-given" if given else "delegation-withdrawn"
+        event: Event = "delegation-given" if given else "delegation-withdrawn"
         for conjoint in changed:
             change = Change(event, access.at, access.origin, conjoint, by=access.holder.person_id)
             before.note(store, access.transaction, change)
@@ -103,7 +104,7 @@ class _Access:
     origin: Origin
     at: datetime
 
-    def note(self, event: str) -> None:
+    def note(self, event: Event) -> None:
         """Tell the audit of it (D15)."""
         audit.note(
             self.transaction,
@@ -125,8 +126,10 @@ def _open(store: Store, session: Session) -> Iterator[_Access]:
 
 @contextmanager
 def _allowed(store: Store, session: Session, right: Right) -> Iterator[_Access]:
-    """Open the session's dossier for one thing; NotAllowedError if the table says no."""
+    """Open the session's dossier for one thing; NotAllowedError, audited, if the table says no."""
     with _open(store, session) as access:
-        if not access.holder.may(right):
-            raise NotAllowedError(f"not allowed: {right}")
-        yield access
+        if access.holder.may(right):
+            yield access
+            return
+        access.note("access-refused")
+    raise NotAllowedError(f"not allowed: {right}")

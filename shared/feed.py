@@ -29,6 +29,7 @@ from shared.models import Account, Change, ChangeEvent, Credential
 from shared.store import Store
 
 MOST = 500  # entries read at a time
+DOSSIER = "dossier"  # what was erased
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Entry:
     event: ChangeEvent
     caisse: str
     number: str = field(repr=False)
-    kind: str
-    credential_id: UUID
+    kind: str  # of the credential, or DOSSIER
+    credential_id: UUID | None
     why: str | None  # what it was issued for, or ended by
 
 
@@ -57,6 +58,19 @@ def tell(store: Store, transaction: Transaction | Connection, *account_ids: UUID
     transaction.execute(_TELL, {"accounts": account_ids})
 
 
+def tell_erased(store: Store, transaction: Transaction, account_id: UUID, at: datetime) -> None:
+    """Write, once, that a dossier's people were erased (D16), after the end of its credentials."""
+    tell(store, transaction, account_id)
+    erased = ChangeEvent.ERASED
+    told = select(Change.id).where(Change.credential_id == account_id, Change.event == erased)
+    if transaction.scalar(told) is None:
+        transaction.add(
+            Change(
+                at=at, event=erased, account_id=account_id, credential_id=account_id, kind=DOSSIER
+            )
+        )
+
+
 def since(store: Store, after: int, limit: int = MOST) -> Sequence[Entry]:
     """Give what happened after the entry of that id (0: from the beginning), the oldest first."""
     with store.database.read() as transaction:
@@ -68,11 +82,11 @@ def since(store: Store, after: int, limit: int = MOST) -> Sequence[Entry]:
                 Account.caisse,
                 Account.number,
                 Change.kind,
-                Change.credential_id,
+                Credential.id,
                 _WHY,
             )
             .join(Account, Account.id == Change.account_id)
-            .join(Credential, Credential.id == Change.credential_id)
+            .outerjoin(Credential, Credential.id == Change.credential_id)
             .where(Change.id > after)
             .order_by(Change.id)
             .limit(limit)

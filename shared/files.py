@@ -1,19 +1,29 @@
 """Files are written whole or not at all, and what is secret is read only where it is kept so."""
 
+import fcntl
+import glob
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from shared.errors import SettingsError
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Put `text` in `path`: after a crash there is the old file or the new one, never a part."""
+    """Put `text` in `path`: after a crash there is the old file or the new one, never a part.
+
+    A file that root replaces stays its owner's.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)
+            if os.geteuid() == 0 and path.exists():
+                before = path.stat()
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -21,6 +31,29 @@ def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def remove_parts(path: Path) -> None:
+    """Delete what a `write_whole` that was killed left; nobody else may be writing that file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        part.unlink()
+
+
+@contextmanager
+def alone(folder: Path, busy: Exception) -> Iterator[None]:
+    """Be the only process that works in a folder; raises `busy` if there is one already.
+
+    The kernel lets go of the lock when a process dies.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def read_private(path: Path) -> str:

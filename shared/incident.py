@@ -8,15 +8,15 @@ grow, so the sum is the same only if none of them grew.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, bindparam, exists, func, select, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit
 from shared.errors import ClosedError
-from shared.models import Epoch, Incident
+from shared.models import Account, Epoch, Incident
 from shared.origin import Origin
 from shared.rules import Channel
 from shared.store import Store
@@ -24,6 +24,7 @@ from shared.store import Store
 SERVICE = "service"
 CHANNEL = "channel:"
 CAISSE = "caisse:"
+CHANNELS = (Channel.VOICE, Channel.WEB, Channel.APP, Channel.KIOSK)  # those of callers and persons
 
 ADMIN = Origin(Channel.ADMIN)
 
@@ -41,7 +42,7 @@ def scopes(channel: Channel, caisse: str | None = None) -> tuple[str, ...]:
     return (SERVICE, CHANNEL + channel, *([CAISSE + caisse] if caisse else []))
 
 
-def raise_incident(store: Store, scope: str) -> bool:
+def raise_incident(store: Store, scope: str, origin: Origin = ADMIN) -> bool:
     """Close a scope and end its sessions; False if it is closed already."""
     now = store.clock()
     with store.database.write() as transaction:
@@ -50,11 +51,13 @@ def raise_incident(store: Store, scope: str) -> bool:
             return False
         transaction.add(Incident(id=uuid4(), scope=scope, raised_at=now))
         _raise_epoch(store, transaction, scope)
-        audit.note(transaction, "incident-raised", now, ADMIN, None, actor=scope)
+        audit.note(
+            transaction, "incident-raised", now, origin, None, actor=audit.named(scope, origin)
+        )
     return True
 
 
-def lift(store: Store, scope: str) -> bool:
+def lift(store: Store, scope: str, origin: Origin = ADMIN) -> bool:
     """Open a scope again: people log in anew. False if it was not closed."""
     now = store.clock()
     with store.database.write() as transaction:
@@ -63,7 +66,9 @@ def lift(store: Store, scope: str) -> bool:
             return False
         raised = update(Incident).where(Incident.scope == scope, Incident.lifted_at.is_(None))
         transaction.execute(raised.values(lifted_at=now))
-        audit.note(transaction, "incident-lifted", now, ADMIN, None, actor=scope)
+        audit.note(
+            transaction, "incident-lifted", now, origin, None, actor=audit.named(scope, origin)
+        )
     return True
 
 
@@ -82,6 +87,21 @@ def closed(store: Store, channel: Channel, caisse: str | None = None) -> bool:
         return _closed(transaction, scopes(channel, caisse))
 
 
+def refuse_closed(store: Store, channel: Channel, caisse: str | None = None) -> None:
+    """Raise ClosedError if nobody may log in there now: asked before anything is looked up.
+
+    Of the caisse only where the request itself names it: it would be news to others (D04).
+    """
+    with store.database.read() as transaction:
+        check_open(transaction, channel, caisse)
+
+
+def closed_to(transaction: Transaction, channel: Channel, account_id: UUID | None) -> bool:
+    """Say whether that account may not log in there now; the same statement for none (D04)."""
+    values = {"within": scopes(channel), "account": account_id}
+    return bool(transaction.scalar(_CLOSED_TO, values))
+
+
 # For the statements of a login, built once; `within` is what `scopes` gives.
 EPOCHS = select(func.coalesce(func.sum(Epoch.value), 0)).where(
     Epoch.scope.in_(bindparam("within", expanding=True))
@@ -90,6 +110,17 @@ STANDING = exists().where(
     Incident.scope.in_(bindparam("within", expanding=True)), Incident.lifted_at.is_(None)
 )
 _CLOSED = select(STANDING)
+_CLOSED_TO = select(
+    exists().where(
+        or_(
+            Incident.scope.in_(bindparam("within", expanding=True)),
+            Incident.scope
+            == CAISSE
+            + select(Account.caisse).where(Account.id == bindparam("account")).scalar_subquery(),
+        ),
+        Incident.lifted_at.is_(None),
+    )
+)
 
 
 def check_open(

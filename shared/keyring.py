@@ -8,8 +8,10 @@ import base64
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +19,9 @@ import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from shared.clock import Clock, system_clock
 from shared.errors import SealError, SettingsError
-from shared.files import read_private, write_whole
+from shared.files import alone, read_private, remove_parts, write_whole
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -38,24 +41,27 @@ class KeyRing:
     sealing: Mapping[int, bytes] = field(repr=False)
     indexing: bytes = field(repr=False)
     pseudonyms: bytes = field(repr=False)
+    pseudonyms_since: datetime | None = field(default=None, repr=False)  # None: nobody knows
     path: Path | None = field(default=None, repr=False, compare=False)
     _stamp: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, path: Path, clock: Clock = system_clock) -> Self:
         """Make new keys and keep them in `path`, readable by its owner only.
 
         SettingsError if there are keys already: to replace them would lose all they sealed.
         """
-        if path.exists():
-            raise SettingsError(f"{path}: exists already, and is never replaced")
-        ring = cls(
-            current=1,
-            sealing={1: secrets.token_bytes(KEY_BYTES)},
-            indexing=secrets.token_bytes(KEY_BYTES),
-            pseudonyms=secrets.token_bytes(KEY_BYTES),
-        )
-        ring.save(path)
+        with changing(path):
+            if path.exists():
+                raise SettingsError(f"{path}: exists already, and is never replaced")
+            ring = cls(
+                current=1,
+                sealing={1: secrets.token_bytes(KEY_BYTES)},
+                indexing=secrets.token_bytes(KEY_BYTES),
+                pseudonyms=secrets.token_bytes(KEY_BYTES),
+                pseudonyms_since=clock(),
+            )
+            ring.save(path)
         return ring
 
     @classmethod
@@ -69,6 +75,7 @@ class KeyRing:
                 sealing={_version(v): _decode(key) for v, key in data["sealing"].items()},
                 indexing=_decode(data["indexing"]),
                 pseudonyms=_decode(data["pseudonyms"]),
+                pseudonyms_since=_instant(data.get("pseudonyms_since")),
                 path=path,
                 _stamp=stamp,
             )
@@ -86,6 +93,7 @@ class KeyRing:
                 "sealing": {str(v): _encode(key) for v, key in self.sealing.items()},
                 "indexing": _encode(self.indexing),
                 "pseudonyms": _encode(self.pseudonyms),
+                "pseudonyms_since": self.pseudonyms_since and self.pseudonyms_since.isoformat(),
             },
             indent=2,
         )
@@ -109,7 +117,7 @@ class KeyRing:
         # In this order: whoever sees the new version finds its key.
         self.sealing = ring.sealing
         self.current = ring.current
-        self.pseudonyms = ring.pseudonyms
+        self.pseudonyms, self.pseudonyms_since = ring.pseudonyms, ring.pseudonyms_since
 
     def seal(self, plain: bytes, *binding: str) -> bytes:
         """Encrypt `plain` so that it opens only with the same binding (row, column, kind)."""
@@ -144,6 +152,19 @@ class KeyRing:
         return hmac.digest(self.pseudonyms, value.encode(), "sha256").hex()[:16]
 
 
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Hold off whoever else changes the keys: two at once would each lose what the other wrote.
+
+    SettingsError if somebody is at it. What a change that was killed left is deleted: it may hold
+    keys that were to be destroyed.
+    """
+    busy = SettingsError(f"{path}: another command is changing the keys; run it again afterwards")
+    with alone(path.parent, busy):
+        remove_parts(path)
+        yield
+
+
 def prefix(version: int) -> bytes:
     """Give what a value sealed under this version begins with."""
     return version.to_bytes(VERSION_BYTES, "big")
@@ -167,6 +188,15 @@ def _version(text: str) -> int:
     if not 0 < version < 1 << 8 * VERSION_BYTES:
         raise ValueError("a version does not fit its bytes")
     return version
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError("an instant needs its time zone")
+    return instant
 
 
 def _encode(key: bytes) -> str:

@@ -89,11 +89,12 @@ class Ending:
 def separate(store: Store, key: Key, origin: Origin) -> None:
     """End a separated household's password at once and send a provisional one (R08, R09).
 
-    Told twice, it is done once, until the new password is used. UnknownAccountError.
+    Told twice, it is done once, until the new password is used or too old. UnknownAccountError.
     """
 
     def decide(transaction: Transaction, account: Account | None, _: Route) -> bool:
-        if account is not None and _under_way(transaction, account, CredentialOrigin.SEPARATION):
+        reason, now = CredentialOrigin.SEPARATION, store.clock()
+        if account is not None and _under_way(transaction, account, reason, now):
             raise _DoneBeforeError
         return _end_at_once(store, transaction, account, EndedBy.SEPARATION, origin)
 
@@ -233,14 +234,19 @@ def _open(store: Store) -> bool:
     return store.rules.may_log_in(*lives.PHONE_LOGIN, store.clock())
 
 
-def _under_way(transaction: Transaction, account: Account, origin: CredentialOrigin) -> bool:
-    """Say whether the only password of a dossier is one of that origin, on its way to its owner."""
+def _under_way(
+    transaction: Transaction, account: Account, origin: CredentialOrigin, now: datetime
+) -> bool:
+    """Say whether the only password of a dossier is one of that origin, on its way to its owner.
+
+    Not one that nobody used in its life: then the dossier has none, and needs another.
+    """
     usable = transaction.execute(
-        select(Credential.state, Credential.origin).where(
+        select(Credential.state, Credential.origin, Credential.expires_at > now).where(
             Credential.account_id == account.id, Credential.state.in_(USABLE)
         )
     ).all()
-    return [tuple(row) for row in usable] == [(CredentialState.PENDING, origin)]
+    return [tuple(row) for row in usable] == [(CredentialState.PENDING, origin, True)]
 
 
 def _named(key: Key) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -328,7 +334,10 @@ def _outdated_by_ours(transaction: Transaction, account_id: UUID, given: TakenOv
     return transaction.scalars(which.limit(1)).first() is not None
 
 
-_EVENTS = {EndedBy.SEPARATION: "separation", EndedBy.REVOKED: "password-revoked"}
+_EVENTS: dict[EndedBy, audit.Event] = {
+    EndedBy.SEPARATION: "separation",
+    EndedBy.REVOKED: "password-revoked",
+}
 _BRINGING_PASSWORDS = outbox.Replacement(
     Message.account_id == bindparam("account"),
     Message.template.in_([*resets.Template]),

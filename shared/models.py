@@ -96,6 +96,7 @@ class EndedBy(StrEnum):
     MUTATION = "mutation"
     INCIDENT = "incident"
     CUT_OVER = "cut-over"
+    ERASED = "erased"  # with the dossier's people (D16)
 
 
 class CredentialState(StrEnum):
@@ -276,15 +277,18 @@ class Continuation(Base):
 
 
 class ChangeEvent(StrEnum):
-    """What can happen to a credential, each once."""
+    """What can happen to a credential, and the last to a dossier, each once."""
 
     ISSUED = "issued"
     FIRST_USED = "first-used"
     ENDED = "ended"
+    ERASED = "erased"
 
 
 class Change(Base):
     """One thing that happened to a dossier's credentials, in the order of `id`: the change feed.
+
+    The end of the dossier itself has its own id in the place of a credential's.
 
     Written under one lock, so that whoever reads after an id misses nothing.
     """
@@ -573,6 +577,15 @@ class AuditLink(Base):
     audit_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     batch_id: Mapped[int] = mapped_column(ForeignKey("audit_batch.id"))
     mac: Mapped[bytes]
+
+
+class KeyCheck(Base):
+    """The one row that opens with this database's own key ring alone (D13)."""
+
+    __tablename__ = "key_check"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ring_sealed: Mapped[bytes]
 
 
 class CallRecord(Base):

@@ -17,8 +17,12 @@ from shared.store import Store
 from shared.web_accounts import Holder, Membership, Sessions
 
 
-def request(store: Store, nir: str, origin: Origin) -> None:
-    """Send a code to the mobile of whoever has this NIR; an unknown one leaves the same (D04)."""
+def request(store: Store, nir: str, caisse: str, origin: Origin) -> None:
+    """Send a code to the mobile of whoever has this NIR; an unknown one leaves the same (D04).
+
+    ClosedError while an incident closes the channel or the caisse that was keyed (D15).
+    """
+    incident.refuse_closed(store, origin.channel, caisse)
     with store.database.read() as transaction:
         found = web_accounts.memberships(transaction, _holder(nir).index(store.keys))
     wish = Wish(

@@ -1,7 +1,9 @@
-"""The dossier's password, changed by its owner: on the web, in the app, at a kiosk (R07, R09).
+"""A password changed by its owner, in an open session: on the web, in the app, at a kiosk (R07).
 
-Nobody chooses one on the telephone (R03), nor where it does not log in any more (D10): the 8 digits
-that the telephone keeps from 9 October 2021 are replaced by « mot de passe oublié » alone (D02).
+The dossier's own (`change`, R09): nobody chooses one on the telephone (R03), nor where it does not
+log in any more (D10): the 8 digits that the telephone keeps from 9 October 2021 are replaced by
+« mot de passe oublié » alone (D02). A person's on the web (`change_own`, R14): the one in force is
+asked for, so that whoever finds a session open does not make it theirs.
 """
 
 from dataclasses import dataclass
@@ -21,8 +23,10 @@ from shared import (
     rights,
     sessions,
     throttles,
+    web_accounts,
+    web_passwords,
 )
-from shared.credentials import Candidate
+from shared.credentials import Candidate, Refusal
 from shared.errors import NotAllowedError
 from shared.life_cycle import Ending
 from shared.models import (
@@ -34,14 +38,23 @@ from shared.models import (
     LoginSession,
     Person,
 )
+from shared.origin import Origin
 from shared.passwords import Fault, KnownOf
 from shared.people import open_person
 from shared.resets import known_of
-from shared.rights import Right
+from shared.rights import Holder, Right
 from shared.rules import Channel, CredentialKind, Identifier
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
+
+
+@dataclass(frozen=True)
+class OwnChange:
+    """What a person gives to change the password on the web."""
+
+    current: Secret
+    chosen: Secret
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,42 @@ def change(store: Store, session: Session, password: Secret) -> Fault | None:
     return None
 
 
+def change_own(
+    store: Store, session: Session, change: OwnChange, origin: Origin
+) -> frozenset[web_passwords.Fault] | Refusal:
+    """Make it the person's web password at once; or say what R14 finds wrong with it.
+
+    REFUSED if the one given is not the one in force, or was tried too often: it counts as a login
+    does (D05). Every other session of the person ends, in whichever dossier; this one goes on.
+    SessionEndedError, also for one that is for some steps only; NotAllowedError for one that is not
+    a person's (D11); ClosedError while an incident closes the channel (D15).
+    """
+    with store.database.read() as transaction:
+        person = _person(store, transaction, session)
+        handle = web_accounts.handle_of(transaction, person)
+    rules, now = store.rules.web_password, store.clock()
+    faults = web_passwords.faults(rules, change.chosen, now, change.current)
+    if faults:
+        return faults
+    reserved = web_accounts.reserve(store, handle, origin)
+    match = credentials.compare(store, reserved.candidates, change.current)
+    if match is None:
+        return credentials.settle_refused(store, reserved.attempt)
+    hashed = store.hasher.hash(change.chosen)
+    with store.database.write() as transaction:
+        # Locked first, so that of two changes at once the second finds its session ended.
+        web_accounts.lock(store, transaction, person)
+        person = _person(store, transaction, session)
+        stored = transaction.get_one(Credential, match.credential.id, with_for_update=True)
+        came_nir = web_accounts.handle_of(transaction, person) != handle  # nothing carries over
+        if stored.state == CredentialState.ENDED or came_nir:
+            audit.note(transaction, "login-refused", store.clock(), origin, None)
+            return Refusal.REFUSED
+        web_accounts.set_password(store, transaction, person, hashed, origin, kept=session)
+        throttles.clear(transaction.connection(), reserved.attempt)
+    return faults
+
+
 def _read(store: Store, session: Session) -> _Dossier:
     with store.database.read() as transaction:
         account = _account(store, transaction, session)
@@ -92,18 +141,34 @@ def _read(store: Store, session: Session) -> _Dossier:
 
 def _account(store: Store, transaction: Transaction, session: Session) -> Account:
     """Give the session's dossier, if its password may be changed with it now."""
-    account_id = sessions.account_of(store, transaction, session, changing=True)
-    row = transaction.get_one(LoginSession, session.token_hash)
-    channel = Channel(row.channel)
+    sessions.account_of(store, transaction, session, changing=True)
+    holder = _holder(transaction, session)
+    channel = Channel(transaction.get_one(LoginSession, session.token_hash).channel)
     is_open = store.rules.may_log_in(
         CredentialKind.PASSWORD, Identifier.NUMBER, channel, store.clock()
     )
     if channel is Channel.VOICE or not is_open:
         raise NotAllowedError("the dossier's password is not changed there")
-    holder = rights.holder_of(transaction, session)
-    if holder.person_id is not None or not holder.may(Right.CHANGE_OWN_PASSWORD):
+    if holder.person_id is not None:
         raise NotAllowedError("not a session of the dossier's own password")
-    return transaction.get_one(Account, account_id)
+    return transaction.get_one(Account, holder.account_id)
+
+
+def _person(store: Store, transaction: Transaction, session: Session) -> Person:
+    """Give the session's person, if the web password may be changed with it now."""
+    sessions.account_of(store, transaction, session)
+    holder = _holder(transaction, session)
+    if holder.person_id is None:
+        raise NotAllowedError("not a person's session")
+    return transaction.get_one(Person, holder.person_id)
+
+
+def _holder(transaction: Transaction, session: Session) -> Holder:
+    """Say whose an open session is, if they may change a password of theirs."""
+    holder = rights.holder_of(transaction, session)
+    if not holder.may(Right.CHANGE_OWN_PASSWORD):
+        raise NotAllowedError("this person may not change a password")
+    return holder
 
 
 def _add(

@@ -6,20 +6,22 @@ known it finds nobody any more, and the first password chosen under the NIR ends
 """
 
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, contacts, notices, web_accounts
+from shared import audit, contacts, incident, notices
 from shared.contacts import Contact
 from shared.credentials import NOBODY
+from shared.database import insert_if
+from shared.life_cycle import Key
 from shared.models import Account, Message, Person, Route, WebAccount
 from shared.notices import Notice, Template
 from shared.origin import Origin
 from shared.people import PersonData, identity_key, open_person
-from shared.rules import Identifier
+from shared.rules import CredentialKind, Identifier
 from shared.store import Store
 from shared.web_accounts import Holder
 
@@ -30,31 +32,53 @@ NOWHERE = Contact(Route.SMS, "")  # what is written, and not sent, for nobody (D
 log = structlog.get_logger(__name__)
 
 
-def issue(store: Store, person_id: UUID, origin: Origin) -> bool:
-    """Give a person an identifier and send it: the one that the person has, if there is one.
+def request(store: Store, key: Key, who: PersonData, origin: Origin) -> None:
+    """Give a person of that dossier an identifier, and send it: the one there is, if there is one.
 
-    False for a person whose NIR is known: nothing else logs in (R20).
+    Only whose NIR is not on file gets one: there is none, or the civil status does not match it
+    (R20). It takes no secret, since it goes to a contact on file alone and opens nothing before a
+    code sent there lets its owner choose a password (R13).
+
+    The same statements run for everybody: nobody can tell what a request did (D04). ClosedError
+    while an incident closes the channel or the caisse (D15).
     """
-    now = store.clock()
+    now, index = store.clock(), _index(store, who)
+    kind, channel = CredentialKind.WEB, origin.channel
+    open_now = store.rules.may_log_in(kind, Identifier.PROVISIONAL, channel, now)
     with store.database.write() as transaction:
-        person = transaction.get_one(Person, person_id, with_for_update={"key_share": True})
-        if person.nir_index is not None:
-            return False
-        web_accounts.lock(store, transaction, person)
-        account = _account(store, transaction, person, now)
-        notices.queue(store, transaction, _notice(store, person, account, now))
-        audit.note(transaction, "provisional-issued", now, origin, person.account_id)
-        return True
+        incident.check_open(transaction, channel, key.caisse)
+        person, known = _found(store, transaction, key, index)
+        account = known or WebAccount(id=uuid4(), person_id=person and person.id, created_at=now)
+        drawn = _draw(store, transaction)
+        is_first = account.provisional_sealed is None
+        identifier = drawn if is_first else _identifier(store, account)
+        notice = _notice(store, person, identifier, now) if person else _to_nobody(now)
+        allowed = _allowed(store, transaction, notice, now)
+        wanted = open_now and person is not None and allowed
+        insert_if(transaction, account, wanted=wanted and known is None)
+        _give(store, transaction, account, identifier, wanted=wanted)
+        notices.queue(store, transaction, notice, wanted=wanted)
+        event: audit.Event = "provisional-issued" if is_first else "provisional-sent"
+        audit.note(
+            transaction,
+            event if wanted else "provisional-request-suppressed",
+            now,
+            origin,
+            notice.account_id,
+            subject_id=account.id if wanted else None,
+        )
 
 
 def remind(store: Store, who: PersonData, origin: Origin) -> None:
     """« Identifiant oublié »: send it again to who has that name and birth date (R22).
 
     The same statements run for everybody: nobody can tell what a request did (D04). Of homonyms
-    born on the same day the one who got an identifier last is meant.
+    born on the same day the one who got an identifier last is meant. ClosedError while an incident
+    closes the channel; a closed caisse is no news of a stranger's (D15).
     """
-    now, index = store.clock(), store.keys.index("identity", identity_key(who) or "")
+    now, index = store.clock(), _index(store, who)
     with store.database.write() as transaction:
+        incident.check_open(transaction, origin.channel)
         store.database.lock(transaction, index)
         found = transaction.execute(
             select(Person, WebAccount)
@@ -70,39 +94,85 @@ def remind(store: Store, who: PersonData, origin: Origin) -> None:
             .order_by(WebAccount.created_at.desc())
             .limit(1)
         ).first()
-        notice = _notice(store, *found, now) if found else _to_nobody(now)
+        notice = _to_nobody(now)
+        if found is not None:
+            person, account = found
+            notice = _notice(store, person, _identifier(store, account), now)
         allowed = _allowed(store, transaction, notice, now)
-        wanted = found is not None and allowed
+        closed = incident.closed_to(transaction, origin.channel, notice.account_id)
+        wanted = found is not None and allowed and not closed
         notices.queue(store, transaction, notice, wanted=wanted)
-        event = "provisional-sent" if wanted else "provisional-request-suppressed"
+        event: audit.Event = "provisional-sent" if wanted else "provisional-request-suppressed"
         audit.note(transaction, event, now, origin, notice.account_id)
 
 
-def _account(store: Store, transaction: Transaction, person: Person, now: datetime) -> WebAccount:
-    """Give the person's account, with an identifier."""
-    account = web_accounts.account_of(transaction, person)
-    if account is None:
-        account = WebAccount(id=uuid4(), person_id=person.id, created_at=now)
-        transaction.add(account)
-    if account.provisional_sealed is None:
-        holder = _draw(store, transaction)
-        account.provisional_index = holder.index(store.keys)
-        account.provisional_sealed = store.keys.seal(holder.value.encode(), *_binding(account))
-    return account
+def _index(store: Store, who: PersonData) -> bytes:
+    return store.keys.index("identity", identity_key(who) or "")
 
 
-def _draw(store: Store, transaction: Transaction) -> Holder:
+def _found(
+    store: Store, transaction: Transaction, key: Key, index: bytes
+) -> tuple[Person | None, WebAccount | None]:
+    """Find the person, and the account if there is one; hold off whoever else makes or changes it.
+
+    Whoever asks for nobody does the same, and must not wait for others who do (D04).
+    """
+    store.database.lock(transaction, index)
+    person = transaction.scalar(_without_nir(key, index))
+    store.database.lock(transaction, person.id.bytes if person else index)  # web_accounts.lock's
+    account = transaction.scalar(
+        select(WebAccount).where(
+            WebAccount.person_id == (person.id if person else NOBODY), WebAccount.ended_at.is_(None)
+        )
+    )
+    return person, account
+
+
+def _without_nir(key: Key, index: bytes) -> Select[Person]:
+    """Select who has that civil status in an open dossier, and no NIR; none comes meanwhile."""
+    return (
+        select(Person)
+        .join(Account, Account.id == Person.account_id)
+        .where(
+            Account.caisse == key.caisse,
+            Account.number == key.number,
+            Account.closed_at.is_(None),
+            Person.identity_index == index,
+            Person.nir_index.is_(None),
+        )
+        .order_by(Person.role)
+        .limit(1)
+        .with_for_update(of=Person, key_share=True)
+    )
+
+
+def _give(
+    store: Store, transaction: Transaction, account: WebAccount, identifier: str, *, wanted: bool
+) -> None:
+    """Make it the account's, if that is wanted; if not, the same statement changes none (D04)."""
+    transaction.execute(
+        update(WebAccount)
+        .where(WebAccount.id == account.id, literal(wanted))
+        .values(
+            provisional_index=Holder(Identifier.PROVISIONAL, identifier).index(store.keys),
+            provisional_sealed=store.keys.seal(identifier.encode(), *_binding(account)),
+        ),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _draw(store: Store, transaction: Transaction) -> str:
     """Draw an identifier that nobody has or ever had."""
     store.database.lock(transaction, store.keys.index("lock", "provisional"))
     while True:
         drawn = f"P{store.chance(10**DIGITS):0{DIGITS}}"
-        holder = Holder(Identifier.PROVISIONAL, drawn)
-        of_others = WebAccount.provisional_index == holder.index(store.keys)
+        index = Holder(Identifier.PROVISIONAL, drawn).index(store.keys)
+        of_others = WebAccount.provisional_index == index
         if transaction.scalar(select(WebAccount.id).where(of_others)) is None:
-            return holder
+            return drawn
 
 
-def _notice(store: Store, person: Person, account: WebAccount, now: datetime) -> Notice:
+def _notice(store: Store, person: Person, identifier: str, now: datetime) -> Notice:
     """Write to the quickest contact that is trusted, else by post (R20, D04)."""
     data = open_person(store.keys, person)
     letter = Contact(Route.LETTER, str(person.id))  # the address is read when it is printed
@@ -114,7 +184,7 @@ def _notice(store: Store, person: Person, account: WebAccount, now: datetime) ->
         template=Template.PROVISIONAL,
         account_id=person.account_id,
         contact=contact,
-        content={"digits": _identifier(store, account).removeprefix("P")},
+        content={"digits": identifier.removeprefix("P")},
         expires_at=now + life,
     )
 

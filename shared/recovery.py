@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session as Transaction
 
-from shared import codes, contacts, continuations, web_accounts, web_passwords
+from shared import codes, contacts, continuations, incident, web_accounts, web_passwords
 from shared.codes import Entry, Recipient, Wish
 from shared.contacts import Contact
 from shared.continuations import Purpose
@@ -40,7 +40,11 @@ class Claim:
 
 
 def request(store: Store, claim: Claim, origin: Origin) -> UUID:
-    """Send a code if everything given is on file; give the id that it is entered with (D04)."""
+    """Send a code if everything given is on file; give the id that it is entered with (D04).
+
+    ClosedError while an incident closes the channel (D15).
+    """
+    incident.refuse_closed(store, origin.channel)
     open_now = store.rules.may_log_in(
         CredentialKind.WEB, claim.holder.identifier, origin.channel, store.clock()
     )
@@ -60,6 +64,7 @@ def verify(store: Store, code_id: UUID, code: Secret, origin: Origin) -> Session
 
     ClosedError while an incident closes the channel or the caisse (D15): the code stays good.
     """
+    incident.refuse_closed(store, origin.channel)
 
     def granted(transaction: Transaction, person_id: UUID) -> Session:
         return continuations.begin(store, transaction, Purpose.RECOVERY, person_id, origin)

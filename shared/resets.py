@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, feed, lives, outbox, passwords
+from shared import audit, feed, incident, lives, outbox, passwords
 from shared.credentials import (
     NOBODY,
     Candidate,
@@ -116,14 +116,36 @@ class _Dossier:
 
 
 def request_password(store: Store, caisse: str, number: str, origin: Origin) -> None:
-    """Issue a new password and queue its message, if the dossier and D06 allow it."""
+    """Issue a new password and queue its message, if the dossier and D06 allow it.
+
+    ClosedError while an incident closes the channel or that caisse (D15).
+    """
+    incident.refuse_closed(store, origin.channel, caisse)
     issue(store, caisse, number, origin, Terms(CredentialOrigin.FORGOTTEN))
 
 
-def replace_after_incident(store: Store, caisse: str, number: str, origin: Origin) -> None:
-    """Issue a new password in the place of one revoked (D15): nobody asked, so D06 counts not."""
-    terms = Terms(CredentialOrigin.INCIDENT, decide=lambda *_: True)
-    issue(store, caisse, number, origin, terms)
+def replace_after_incident(
+    store: Store, caisse: str, number: str, revoked_at: datetime, origin: Origin
+) -> None:
+    """Issue a new password in the place of those revoked from then on, once (D15).
+
+    Nobody asked for it, so D06 counts not.
+    """
+
+    def decide(transaction: Transaction, account: Account | None, _: Route) -> bool:
+        return account is not None and not _replaced_since(transaction, account.id, revoked_at)
+
+    issue(store, caisse, number, origin, Terms(CredentialOrigin.INCIDENT, decide=decide))
+
+
+def _replaced_since(transaction: Transaction, account_id: UUID, instant: datetime) -> bool:
+    """Say whether an incident's new password was issued: asked with the dossier locked."""
+    issued = select(Credential.id).where(
+        Credential.account_id == account_id,
+        Credential.origin == CredentialOrigin.INCIDENT,
+        Credential.created_at >= instant,
+    )
+    return transaction.scalars(issued.limit(1)).first() is not None
 
 
 def issue(store: Store, caisse: str, number: str, origin: Origin, terms: Terms) -> None:
@@ -216,7 +238,7 @@ def _issue(store: Store, request: _Request) -> bool:
         _add(transaction, credential, wanted=wanted)
         _add(transaction, _message(store, request, phone_key, now), wanted=wanted)
         feed.tell(store, transaction, dossier.account_id)
-        event = "password-issued" if wanted else "password-request-suppressed"
+        event: audit.Event = "password-issued" if wanted else "password-request-suppressed"
         subject_id = credential.id if wanted else None
         audit.note(transaction, event, now, request.origin, account_id, subject_id=subject_id)
     return True
@@ -237,7 +259,7 @@ def _as_read(transaction: Connection, dossier: _Dossier, account_id: UUID | None
 class _Issued(NamedTuple):
     """What was issued before (D06), in the order of the columns of `_ISSUED`."""
 
-    account_minutes: int  # to the account, like the two that follow
+    account_minutes: int  # by SMS to the account, like the two that follow
     account_day: int
     account_month: int
     phone_day: int
@@ -264,17 +286,18 @@ def _allowed(
         "letters_since": now - rules.letter_days * DAY,
     }
     issued = _Issued._make(transaction.execute(_ISSUED, values).one())
-    by_letter = dossier.route is Route.LETTER
+    within_sms = [
+        issued.account_minutes == 0,
+        issued.account_day < rules.account_day,
+        issued.account_month < rules.account_month,
+        issued.phone_day < rules.phone_day,
+    ]
     service_open = issued.service_hour < rules.service_hour
     if not service_open:
         log.warning("password_budget_spent", an_hour=rules.service_hour)
     return all(
         [
-            issued.account_minutes == 0,
-            issued.account_day < rules.account_day,
-            issued.account_month < rules.account_month,
-            issued.phone_day < rules.phone_day,
-            issued.letters == 0 or not by_letter,
+            issued.letters == 0 if dossier.route is Route.LETTER else all(within_sms),
             service_open,
             store.rules.may_log_in(*PHONE_LOGIN, now),  # D10
         ]
@@ -359,7 +382,7 @@ _PERSONS = select(Person).where(Person.account_id == bindparam("account"))
 _A_PASSWORD = or_(*[Message.template == template for template in Template])
 _TO_ACCOUNT = Message.account_id == bindparam("account")
 _issued = select(func.count()).where(_A_PASSWORD)
-_sent = _issued.where(Message.known_caller == bindparam("known_caller"))
+_sent = _issued.where(Message.route == Route.SMS, Message.known_caller == bindparam("known_caller"))
 _ISSUED = select(
     _sent.where(_TO_ACCOUNT, Message.created_at > bindparam("minutes_ago")).scalar_subquery(),
     _sent.where(_TO_ACCOUNT, Message.created_at > bindparam("day_ago")).scalar_subquery(),
@@ -367,11 +390,15 @@ _ISSUED = select(
     _sent.where(
         Message.destination_index == bindparam("phone"), Message.created_at > bindparam("day_ago")
     ).scalar_subquery(),
-    _issued.where(
-        _TO_ACCOUNT,
-        Message.route == Route.LETTER,
-        Message.created_at > bindparam("letters_since"),
-    ).scalar_subquery(),
+    # One that was used, or revoked, is not under way any more (D03).
+    select(func.count())
+    .where(
+        Credential.account_id == bindparam("account"),
+        Credential.state == CredentialState.PENDING,
+        Credential.route == Route.LETTER,
+        Credential.created_at > bindparam("letters_since"),
+    )
+    .scalar_subquery(),
     _issued.where(Message.created_at > bindparam("hour_ago")).scalar_subquery(),
 )
 

@@ -4,16 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit_seal, idempotency, throttles
-from shared.models import CallRecord, LoginSession, Message, SendAttempt, VerificationCode
+from shared.models import (
+    AgentTask,
+    CallRecord,
+    LetterRun,
+    LoginSession,
+    Message,
+    SendAttempt,
+    VerificationCode,
+)
+from shared.rules import Retention
 from shared.store import Store
-
-YEAR_DAYS = 365
-AUDIT_DAYS = YEAR_DAYS
 
 DAY = timedelta(days=1)
 
@@ -42,27 +48,44 @@ def _older(column: InstrumentedAttribute[datetime], days: int) -> Forget:
     return forget
 
 
-def _old_messages(transaction: Transaction, now: datetime) -> None:
-    """Delete messages that ended a year ago, and the attempts to send them."""
-    old = select(Message.id).where(Message.ended_at < now - YEAR_DAYS * DAY)
-    for statement in (
-        delete(SendAttempt).where(SendAttempt.message_id.in_(old)),
-        delete(Message).where(Message.ended_at < now - YEAR_DAYS * DAY),
-    ):
-        transaction.execute(statement, execution_options={"synchronize_session": False})
+def _old_messages(days: int) -> Forget:
+    """Delete messages that ended so long ago, the attempts to send them, and runs left empty."""
+
+    def forget(transaction: Transaction, now: datetime) -> None:
+        before = now - days * DAY
+        old = select(Message.id).where(Message.ended_at < before)
+        of_run = exists().where(Message.run_id == LetterRun.id)
+        for statement in (
+            delete(SendAttempt).where(SendAttempt.message_id.in_(old)),
+            delete(Message).where(Message.ended_at < before),
+            delete(LetterRun).where(LetterRun.created_at < before, ~of_run),
+        ):
+            transaction.execute(statement, execution_options={"synchronize_session": False})
+
+    return forget
 
 
-TABLE = (
-    # What audit_seal.py and outbox.py forget has no function here.
-    Kept("audit", AUDIT_DAYS, "D15, D16: who changed and read what", None),
-    Kept("texts of messages", 0, "D12, D16: until accepted or expired", None),
-    Kept("call records", YEAR_DAYS, "D16: complaints", _older(CallRecord.started_at, YEAR_DAYS)),
-    Kept("messages", YEAR_DAYS, "complaints: when and how, not what was said", _old_messages),
-    Kept("sessions", 1, "to say that they are over", _older(LoginSession.expires_at, 1)),
-    Kept("verification codes", 1, "R15: re-sends", _older(VerificationCode.created_at, 1)),
-    Kept("throttle counts", 1, "D05; 29 days for what is usual in a channel", throttles.purge),
-    Kept("idempotent requests", 1, "repeated, they get the same answer", idempotency.purge),
-)
+def table(rules: Retention) -> tuple[Kept, ...]:
+    """Say of everything that is not kept for good how long it is."""
+    audit, calls, tasks = rules.audit_days, rules.call_days, rules.task_days
+    messages = rules.message_days
+    return (
+        # What audit_seal.py and outbox.py forget has no function here.
+        Kept("audit", audit, "D15, D16: who changed and read what", None),
+        Kept("texts of messages", 0, "D12, D16: until accepted or expired", None),
+        Kept("call records", calls, "D16: complaints", _older(CallRecord.started_at, calls)),
+        Kept(
+            "messages and letter runs",
+            messages,
+            "complaints: when and how, not what was said",
+            _old_messages(messages),
+        ),
+        Kept("agents' requests", tasks, "R09: each is done once", _older(AgentTask.at, tasks)),
+        Kept("sessions", 1, "to say that they are over", _older(LoginSession.expires_at, 1)),
+        Kept("verification codes", 1, "R15: re-sends", _older(VerificationCode.created_at, 1)),
+        Kept("throttle counts", 1, "D05; 29 days for what is usual in a channel", throttles.purge),
+        Kept("idempotent requests", 1, "repeated, they get the same answer", idempotency.purge),
+    )
 
 
 def tidy(store: Store) -> None:
@@ -70,10 +93,10 @@ def tidy(store: Store) -> None:
 
     The audit's old days on SQLite only: on PostgreSQL a role of its own deletes them (D16).
     """
-    now = store.clock()
+    now, rules = store.clock(), store.rules.retention
     with store.database.write() as transaction:
-        for kept in TABLE:
+        for kept in table(rules):
             if kept.forget is not None:
                 kept.forget(transaction, now)
     if store.database.sqlite:
-        audit_seal.purge(store, AUDIT_DAYS)
+        audit_seal.purge(store, rules.audit_days)

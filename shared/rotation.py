@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,21 +18,22 @@ import structlog
 from sqlalchemy import ColumnElement, LargeBinary, Table, and_, func, select, text, true, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from shared import before
+from shared import before, key_check
 from shared.errors import SealError, SettingsError
 from shared.files import write_whole
-from shared.keyring import KEY_BYTES, VERSION_BYTES, KeyRing, prefix
+from shared.keyring import KEY_BYTES, VERSION_BYTES, KeyRing, changing, prefix
 from shared.models import (
     AuditEntry,
     Base,
     Continuation,
     Credential,
     IdempotentRequest,
+    KeyCheck,
     Message,
     Person,
     WebAccount,
 )
-from shared.rules import CredentialKind
+from shared.rules import CredentialKind, Retention
 from shared.store import Store
 
 BATCH = 200  # rows: the turn to write that they take on SQLite is short
@@ -82,6 +84,7 @@ TABLE = (
     Sealed(Continuation, "hash_sealed", _continuation),
     Sealed(IdempotentRequest, "answer_sealed", _request),
     Sealed(AuditEntry, "before_sealed", before.binding),
+    Sealed(KeyCheck, "ring_sealed", key_check.binding),
 )
 
 
@@ -99,8 +102,14 @@ def add_key(ring: KeyRing, path: Path) -> int:
 
     Where several machines have the file, it goes to all of them before `rotate`.
     """
-    if len(ring.sealing) > 1:
-        raise SettingsError(f"{path}: a rotation is under way: finish it first")
+    with changing(path):
+        ring.refresh()
+        if len(ring.sealing) > 1:
+            raise SettingsError(f"{path}: a rotation is under way: finish it first")
+        return _add(ring, path)
+
+
+def _add(ring: KeyRing, path: Path) -> int:
     version = max(ring.sealing) + 1
     write_whole(_backup(path), path.read_text(encoding="utf-8"), mode=0o600)
     ring.sealing = {**ring.sealing, version: secrets.token_bytes(KEY_BYTES)}
@@ -116,30 +125,49 @@ def rotate(
 ) -> Rotated:
     """Bring every sealed value under a new key, and drop the old one; resumes what was cut off."""
     ring = store.keys
-    ring.refresh()
-    if len(ring.sealing) == 1:
-        add_key(ring, path)
-    if ring.current != max(ring.sealing):
-        ring.current = max(ring.sealing)
-        ring.save(path)
-    resealed, _ = _sweep(store, _counted(store, progress))
-    wait(GRACE_SECONDS)
-    _wait_for_transactions(store, wait)
-    late, damaged = _sweep(store)
-    while late:  # until a sweep finds nothing that was held by somebody else
-        resealed += late
+    with changing(path):
+        ring.refresh()
+        if len(ring.sealing) == 1:
+            _add(ring, path)
+        if ring.current != max(ring.sealing):
+            ring.current = max(ring.sealing)
+            ring.save(path)
+        resealed, _ = _sweep(store, _counted(store, progress))
+        wait(GRACE_SECONDS)
+        _wait_for_transactions(store, wait)
         late, damaged = _sweep(store)
-    ring.sealing = {ring.current: ring.sealing[ring.current]}
-    ring.save(path)
-    _backup(path).unlink(missing_ok=True)
-    return Rotated(ring.current, resealed, damaged)
+        while late:  # until a sweep finds nothing that was held by somebody else
+            resealed += late
+            late, damaged = _sweep(store)
+        ring.sealing = {ring.current: ring.sealing[ring.current]}
+        ring.save(path)
+        _backup(path).unlink(missing_ok=True)
+        return Rotated(ring.current, resealed, damaged)
 
 
-def renew_pseudonyms(ring: KeyRing, path: Path) -> None:
+def renew_pseudonyms(ring: KeyRing, path: Path, now: datetime) -> None:
     """Destroy the key of the pseudonyms of call records: older ones lead to nobody (D16)."""
-    ring.refresh()
-    ring.pseudonyms = secrets.token_bytes(KEY_BYTES)
-    ring.save(path)
+    with changing(path):
+        ring.refresh()
+        ring.pseudonyms, ring.pseudonyms_since = secrets.token_bytes(KEY_BYTES), now
+        ring.save(path)
+
+
+def pseudonyms_overdue(ring: KeyRing, rules: Retention, now: datetime) -> bool:
+    """Say whether the key of the pseudonyms is too old, or nobody knows how old it is (D16)."""
+    since = ring.pseudonyms_since
+    return since is None or now - since > timedelta(days=rules.pseudonym_key_days)
+
+
+def warn_of_pseudonyms(store: Store) -> None:
+    """Raise the alarm if their key is to be renewed.
+
+    No service does it by itself: the key ring is read-only to it, and another machine's copy would
+    go on with the key that was to be destroyed.
+    """
+    store.keys.refresh()
+    if pseudonyms_overdue(store.keys, store.rules.retention, store.clock()):
+        log.warning("pseudonym_key_overdue", days=store.rules.retention.pseudonym_key_days)
 
 
 def _counted(store: Store, progress: Progress | None) -> Callable[[int], None]:

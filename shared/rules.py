@@ -185,6 +185,16 @@ class AgentRules(_Table):
     account_day: PositiveInt
 
 
+class Retention(_Table):
+    """How long things are kept (D16)."""
+
+    audit_days: PositiveInt
+    call_days: PositiveInt
+    message_days: PositiveInt
+    task_days: PositiveInt
+    pseudonym_key_days: PositiveInt
+
+
 class Lengths(_Table):
     """How many characters a password may have."""
 
@@ -275,6 +285,7 @@ class Rules(_Table):
     outbox: Outbox
     letters: LetterRules
     agents: AgentRules
+    retention: Retention
     session: SessionRules
     transition: tuple[Passage, ...]
 

@@ -163,6 +163,7 @@ def account_of(
             LoginSession.account_id == session.account_id,
             LoginSession.ended_at.is_(None),
             LoginSession.expires_at > store.clock(),
+            Account.closed_at.is_(None),  # R08: even if it was closed beside the login
             LoginSession.account_epoch == Account.epoch,
             LoginSession.service_epoch == _EPOCH_NOW,
             or_(LoginSession.change_only.is_(False), literal(changing)),

@@ -26,14 +26,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, feed, outbox, resets
+from shared import audit, before, feed, notices, outbox, resets, web_accounts
+from shared.audit import Event
 from shared.credentials import NOBODY
 from shared.errors import SealError
 from shared.models import (
     Account,
     AuditEntry,
     Credential,
-    CredentialOrigin,
     CredentialState,
     EndedBy,
     Message,
@@ -48,16 +48,22 @@ from shared.store import Store
 
 ADMIN = Origin(Channel.ADMIN)
 READ = "read-"  # how the events of reads begin
-PASSWORDS = ("password-issued", "password-changed")  # events that make a dossier's password
+
+# Events that make a dossier's password or code: one revoked is replaced.
+PASSWORDS: tuple[Event, ...] = (
+    "password-changed",
+    "password-created-on-web",
+    "password-imported",
+    "password-issued",
+)
 
 Progress = Callable[[int, int], None]
 """Told (steps done, steps in all)."""
 
-# What neither changed nor read anything. An event that is named nowhere is a person's to look at.
-HARMLESS = frozenset(
+# What neither changed nor read anything.
+HARMLESS: frozenset[Event] = frozenset(
     {
-        "api-key-added",
-        "api-key-revoked",
+        "access-refused",
         "code-refused",
         "code-request-suppressed",
         "code-sent",
@@ -129,7 +135,31 @@ class Concerned:
     last: datetime
 
 
-def void(store: Store, window: Window, progress: Progress | None = None) -> Mapping[Result, int]:
+@dataclass(frozen=True)
+class Report:
+    """What voiding a window came to: how many to what, whom to tell, what is left for a person."""
+
+    counts: Mapping[Result, int]
+    concerned: Sequence[Concerned]
+    by_hand: Sequence[ByHand]
+
+
+def void_and_report(
+    store: Store,
+    window: Window,
+    except_changed_before: datetime | None = None,
+    progress: Progress | None = None,
+    origin: Origin = ADMIN,
+) -> Report:
+    """Void a window, and say all that there is to do next."""
+    counts = void(store, window, progress, origin)
+    people = list(concerned(store, window, except_changed_before))
+    return Report(counts, people, by_hand(store, window))
+
+
+def void(
+    store: Store, window: Window, progress: Progress | None = None, origin: Origin = ADMIN
+) -> Mapping[Result, int]:
     """Compensate every change of the window that is not yet; give how many came to what.
 
     Run again, it does nothing twice and gives the same numbers.
@@ -139,9 +169,9 @@ def void(store: Store, window: Window, progress: Progress | None = None) -> Mapp
     left = _left(store, window)
     for done, audit_id in enumerate(left):
         report(done, len(left))
-        _void_one(store, audit_id)
+        _void_one(store, audit_id, origin)
     for account in _to_replace(store, window):
-        _replace(store, window, account)
+        _replace(store, window, account, origin)
     report(len(left), len(left))
     with store.database.read() as transaction:
         counts = transaction.execute(
@@ -247,7 +277,7 @@ def _left(store: Store, window: Window) -> Sequence[int]:
         ).all()
 
 
-def _void_one(store: Store, audit_id: int) -> None:
+def _void_one(store: Store, audit_id: int, origin: Origin) -> None:
     """Compensate one change and keep the result, in one transaction."""
     now = store.clock()
     with store.database.write() as transaction:
@@ -255,24 +285,30 @@ def _void_one(store: Store, audit_id: int) -> None:
         if transaction.get(VoidedEntry, audit_id) is not None:
             return  # by another run at the same time
         entry = transaction.get_one(AuditEntry, audit_id)
-        undo = _UNDO.get(entry.event, _leave_to_a_person)
+        undo = UNDO.get(entry.event, _leave_to_a_person)
         result = undo(store, transaction, entry)
         transaction.add(VoidedEntry(audit_id=audit_id, result=result, at=now))
         audit.note(
             transaction,
             "voided",
             now,
-            ADMIN,
+            origin,
             entry.account_id,
             person_id=entry.person_id,
             subject_id=entry.subject_id,
-            actor=f"audit:{audit_id}",
+            actor=audit.named(f"audit:{audit_id}", origin),
         )
 
 
 def _put_back(store: Store, transaction: Transaction, entry: AuditEntry) -> Result:
-    """Give a person what was there before, unless it was changed again since."""
+    """Give a person what was there before, unless it was changed again since.
+
+    Not in a closed dossier: one that was erased stays so, one that moved took the change with it.
+    """
+    account = _locked_account(transaction, entry)
     person = transaction.get(Person, entry.subject_id or NOBODY, with_for_update=True)
+    if account is None or account.closed_at is not None:
+        return Result.BY_HAND
     if person is None or _changed_since(transaction, entry):
         return Result.BY_HAND
     try:
@@ -280,6 +316,11 @@ def _put_back(store: Store, transaction: Transaction, entry: AuditEntry) -> Resu
     except SealError:
         return Result.BY_HAND
     return Result.UNDONE
+
+
+def _locked_account(transaction: Transaction, entry: AuditEntry) -> Account | None:
+    """Give a change's dossier, and hold off whoever else changes its credentials."""
+    return transaction.get(Account, entry.account_id or NOBODY, with_for_update={"key_share": True})
 
 
 def _changed_since(transaction: Transaction, entry: AuditEntry) -> bool:
@@ -306,11 +347,12 @@ def _changed_since(transaction: Transaction, entry: AuditEntry) -> bool:
 
 
 def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> Result:
-    """End a credential, its message and the dossier's sessions; what it replaced stays ended."""
+    """End a credential, its message and the dossier's sessions; what it replaced stays ended.
+
+    A person's own password opened the person's other dossiers, too (D11).
+    """
     now = store.clock()
-    account = transaction.get(
-        Account, entry.account_id or NOBODY, with_for_update={"key_share": True}
-    )
+    account = _locked_account(transaction, entry)
     credential = transaction.get(Credential, entry.subject_id or NOBODY, with_for_update=True)
     if account is None or credential is None:
         return Result.BY_HAND
@@ -319,6 +361,9 @@ def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> Result
     credential.state, credential.ended_at = CredentialState.ENDED, now
     credential.ended_by = EndedBy.INCIDENT
     account.epoch += 1
+    if credential.web_account_id is not None and entry.person_id is not None:
+        person = transaction.get_one(Person, entry.person_id)
+        web_accounts.end_sessions(transaction, person, now)
     outbox.Replacement(
         Message.account_id == account.id,
         Message.template.in_([*resets.Template]),
@@ -328,17 +373,54 @@ def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> Result
     return Result.REVOKED
 
 
+def _withdraw(store: Store, transaction: Transaction, entry: AuditEntry) -> Result:
+    """End an account made under a provisional identifier: its owner asks for another (R20).
+
+    Not one that was there before, nor one whose owner has a password that stands.
+    """
+    account = transaction.get(WebAccount, entry.subject_id or NOBODY, with_for_update=True)
+    if account is None or account.created_at < entry.at:
+        return Result.BY_HAND
+    if account.ended_at is not None:
+        return Result.ENDED_BEFORE
+    in_use = select(Credential.id).where(
+        Credential.web_account_id == account.id, Credential.state != CredentialState.ENDED
+    )
+    if transaction.scalars(in_use).first() is not None:
+        return Result.BY_HAND
+    account.ended_at = store.clock()
+    outbox.Replacement(
+        Message.account_id == entry.account_id,
+        Message.template == notices.Template.PROVISIONAL,
+        Message.created_at == entry.at,
+    ).run(transaction.connection(), store.clock())
+    return Result.UNDONE
+
+
 def _leave_to_a_person(_store: Store, _transaction: Transaction, _entry: AuditEntry) -> Result:
     return Result.BY_HAND
 
 
-_UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], Result]] = {
+# What is done about each change. One of a newer version, that is named nowhere, is a person's too.
+UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], Result]] = {
     "contacts-changed": _put_back,
     "delegation-given": _put_back,
     "delegation-withdrawn": _put_back,
     **dict.fromkeys(PASSWORDS, _revoke),
+    "provisional-issued": _withdraw,
     "web-account-created": _revoke,
     "web-password-changed": _revoke,
+    # The secret that ended does not come back, and whether there is to be another nobody here
+    # knows: its owner may have been robbed of the telephone on file.
+    "password-ended-on-web": _leave_to_a_person,
+    "password-revoked": _leave_to_a_person,
+    "separation": _leave_to_a_person,  # the password sent for it is an event of its own
+    # What left this dossier, or the service, is known elsewhere by now.
+    "account-moved": _leave_to_a_person,
+    "account-opened-by-move": _leave_to_a_person,
+    "api-key-added": _leave_to_a_person,  # a client that lost its key would stand still
+    "api-key-revoked": _leave_to_a_person,
+    "dossier-erased": _leave_to_a_person,
 }
 
 
@@ -372,8 +454,8 @@ def _to_replace(store: Store, window: Window) -> Sequence[Account]:
         ).all()
 
 
-def _replace(store: Store, window: Window, account: Account) -> None:
-    """Send a new password, unless a run that was killed did; then keep that it was replaced.
+def _replace(store: Store, window: Window, account: Account, origin: Origin) -> None:
+    """Send a new password, unless another run did; then keep that it was replaced.
 
     Not after the telephone's cut-over: nothing would be opened by it (D10).
     """
@@ -384,15 +466,9 @@ def _replace(store: Store, window: Window, account: Account) -> None:
         since = transaction.scalars(
             select(func.min(VoidedEntry.at)).where(VoidedEntry.audit_id.in_(revoked))
         ).one()
-        done = transaction.scalar(
-            select(Credential.id).where(
-                Credential.account_id == account.id,
-                Credential.origin == CredentialOrigin.INCIDENT,
-                Credential.created_at >= since,
-            )
-        )
-    if done is None:
-        resets.replace_after_incident(store, account.caisse, account.number, ADMIN)
+    if since is None:
+        return  # kept by another run at the same time
+    resets.replace_after_incident(store, account.caisse, account.number, since, origin)
     with store.database.write() as transaction:
         transaction.execute(
             update(VoidedEntry)

@@ -52,7 +52,23 @@ class Holder:
 
     def throttle_key(self, store: Store) -> bytes:
         """Name the holder for the throttles, whether there is such a one or not."""
-        return throttle_key(store, self.identifier, self.index(store.keys))
+        return self.handle(store.keys).throttle_key(store)
+
+    def handle(self, keys: KeyRing) -> "Handle":
+        """Give what the store knows the holder by."""
+        return Handle(self.identifier, self.index(keys))
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What finds a person's account: the blind index of one kind of identifier."""
+
+    identifier: Identifier
+    index: bytes
+
+    def throttle_key(self, store: Store) -> bytes:
+        """Name the person for the throttles, whether there is such a one or not."""
+        return credentials.throttle_key(store, self.identifier, self.index.hex())
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,9 @@ class Membership:
 
 
 @dataclass(frozen=True)
-class _Reserved:
+class Reserved:
+    """An attempt that was counted, and what to compare, if anything."""
+
     attempt: Attempt
     candidates: Sequence[Candidate]
 
@@ -80,7 +98,7 @@ class _Reserved:
 def verify(store: Store, login: WebLogin, origin: Origin) -> Sessions | Refusal:
     """Open the person's sessions if the password is right and the attempt allowed (D05, D07)."""
     try:
-        reserved = _reserve(store, login.holder, origin)
+        reserved = reserve(store, login.holder.handle(store.keys), origin)
     except ClosedError:
         return Refusal.CLOSED
     match = credentials.compare(store, reserved.candidates, login.secret)
@@ -91,6 +109,33 @@ def verify(store: Store, login: WebLogin, origin: Origin) -> Sessions | Refusal:
         return _settle_matched(store, reserved.attempt, match, rehashed, login.holder)
     except ClosedError:
         return credentials.settle_closed(store, reserved.attempt, match.credential)
+
+
+def reserve(store: Store, handle: Handle, origin: Origin) -> Reserved:
+    """Count the attempt, in a transaction of its own, and fetch what it may be compared with.
+
+    ClosedError before anything is counted, if an incident closes the channel (D15).
+    """
+    now = store.clock()
+    open_now = store.rules.may_log_in(CredentialKind.WEB, handle.identifier, origin.channel, now)
+    with store.database.write() as transaction:
+        incident.check_open(transaction, origin.channel)
+        found = memberships(transaction, handle.index)
+        account = open_account(transaction, handle.index)
+        connection = transaction.connection()
+        owner_id = account.id if account else NOBODY
+        passwords = credentials.usable(connection, owner_id, CredentialKind.WEB)
+        attempt = Attempt(
+            id=uuid4(),
+            account_key=handle.throttle_key(store),
+            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
+            known_caller=False,  # a caller id on file is known on the telephone only
+            origin=origin,
+            at=now,
+        )
+        allowed = throttles.reserve(store, connection, attempt)
+    may_compare = open_now and found and allowed is Allowed.EVERYTHING
+    return Reserved(attempt, passwords if may_compare else [])
 
 
 def memberships(transaction: Transaction, index: bytes) -> list[Membership]:
@@ -146,13 +191,20 @@ def open_sessions(
     )
 
 
-def set_password(
-    store: Store, transaction: Transaction, person: Person, hashed: str, origin: Origin
+def set_password(  # noqa: PLR0913 - whose, which, by whom, and what goes on
+    store: Store,
+    transaction: Transaction,
+    person: Person,
+    hashed: str,
+    origin: Origin,
+    *,
+    kept: Session | None = None,
 ) -> None:
     """Make a hash the person's only web password, and the account if there is none (R12, R18).
 
-    The person's web sessions end, and so do the failures counted against the account. Once there
-    is a NIR, an account under a provisional identifier ends: nothing carries over (R20).
+    The person's sessions end, but for the one to be kept, and so do the failures counted against
+    the account. Once there is a NIR, an account under a provisional identifier ends: nothing
+    carries over (R20).
     """
     now = store.clock()
     lock(store, transaction, person)
@@ -179,7 +231,7 @@ def set_password(
         person_id=person.id,
         subject_id=credential.id,
     )
-    _end_sessions(transaction, person, now)
+    end_sessions(transaction, person, now, kept)
     _forgive(store, transaction, account)
 
 
@@ -198,29 +250,13 @@ def account_of(transaction: Transaction, person: Person) -> WebAccount | None:
     return transaction.scalar(select(WebAccount).where(known_by, WebAccount.ended_at.is_(None)))
 
 
-def _reserve(store: Store, holder: Holder, origin: Origin) -> _Reserved:
-    """Count the attempt, in a transaction of its own, and fetch what it may be compared with."""
-    now = store.clock()
-    index = holder.index(store.keys)
-    open_now = store.rules.may_log_in(CredentialKind.WEB, holder.identifier, origin.channel, now)
-    with store.database.write() as transaction:
-        incident.check_open(transaction, origin.channel)
-        found = memberships(transaction, index)
-        account = open_account(transaction, index)
-        connection = transaction.connection()
-        owner_id = account.id if account else NOBODY
-        passwords = credentials.usable(connection, owner_id, CredentialKind.WEB)
-        attempt = Attempt(
-            id=uuid4(),
-            account_key=holder.throttle_key(store),
-            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
-            known_caller=False,  # a caller id on file is known on the telephone only
-            origin=origin,
-            at=now,
-        )
-        allowed = throttles.reserve(store, connection, attempt)
-    may_compare = open_now and found and allowed is Allowed.EVERYTHING
-    return _Reserved(attempt, passwords if may_compare else [])
+def handle_of(transaction: Transaction, person: Person) -> Handle:
+    """Say what a person logs in with: the NIR once there is one (R20)."""
+    if person.nir_index is not None:
+        return Handle(Identifier.NIR, person.nir_index)
+    account = account_of(transaction, person)
+    index = account.provisional_index if account else None
+    return Handle(Identifier.PROVISIONAL, index or NOBODY.bytes)
 
 
 def _settle_matched(
@@ -245,11 +281,6 @@ def _settle_matched(
         opened = open_sessions(store, transaction, found, attempt.origin)
         throttles.clear(connection, attempt)
         return opened
-
-
-def throttle_key(store: Store, identifier: str, index: bytes) -> bytes:
-    """Name a person for the throttles by what finds him or her."""
-    return credentials.throttle_key(store, identifier, index.hex())
 
 
 def _new_account(
@@ -293,13 +324,14 @@ def _end_passwords(transaction: Transaction, which: ColumnElement[bool], now: da
     )
 
 
-def _end_sessions(transaction: Transaction, person: Person, now: datetime) -> None:
-    """End every session of a person, in whichever dossier."""
-    transaction.execute(
-        update(LoginSession)
-        .where(LoginSession.person_id.in_(_rows_of(person)), LoginSession.ended_at.is_(None))
-        .values(ended_at=now)
-    )
+def end_sessions(
+    transaction: Transaction, person: Person, now: datetime, kept: Session | None = None
+) -> None:
+    """End every session of a person but one, in whichever dossier."""
+    ended = and_(LoginSession.person_id.in_(_rows_of(person)), LoginSession.ended_at.is_(None))
+    if kept is not None:
+        ended &= LoginSession.token_hash != kept.token_hash
+    transaction.execute(update(LoginSession).where(ended).values(ended_at=now))
 
 
 def _forgive(store: Store, transaction: Transaction, account: WebAccount) -> None:
@@ -308,11 +340,11 @@ def _forgive(store: Store, transaction: Transaction, account: WebAccount) -> Non
         (Identifier.PROVISIONAL, account.provisional_index),
     ):
         if index is not None:
-            throttles.forgive(transaction, throttle_key(store, identifier, index))
+            throttles.forgive(transaction, Handle(identifier, index).throttle_key(store))
 
 
 def _rows_of(person: Person) -> Select[UUID]:
-    """Select a person's id in every dossier."""
-    return select(Person.id).where(
-        or_(Person.id == person.id, Person.nir_index == person.nir_index)
-    )
+    """Select a person's id in every dossier: without a NIR there is one alone."""
+    if person.nir_index is None:
+        return select(Person.id).where(Person.id == person.id)
+    return select(Person.id).where(Person.nir_index == person.nir_index)

@@ -66,9 +66,15 @@ def apply(store: Store, change: WebChange, client: str) -> Result:
         if not done:
             return Result.UNCHANGED
         life_cycle.end_sessions(account)
-        event = "password-ended-on-web" if hashed is None else "password-created-on-web"
         origin = Origin(Channel.WEB, client=f"{client}:{change.id}")
-        audit.note(transaction, event, store.clock(), origin, account.id)
+        audit.note(
+            transaction,
+            "password-ended-on-web" if hashed is None else "password-created-on-web",
+            store.clock(),
+            origin,
+            account.id,
+            subject_id=None if hashed is None else _password_id(store, change),
+        )
         feed.tell(store, transaction, account.id)
         return Result.DONE
 
@@ -83,7 +89,7 @@ def _create(
 ) -> bool:
     """Take the password over; the code ends with its predecessors (R04)."""
     given = TakenOver(
-        id=UUID(bytes=store.keys.index("web-change", str(change.id))[:16]),
+        id=_password_id(store, change),
         kind=CredentialKind.PASSWORD,
         origin=CredentialOrigin.WEB,
         hashed=hashed,
@@ -97,3 +103,8 @@ def _create(
     key = credentials.throttle_key(store, account.caisse, account.number)
     throttles.end_row(transaction, key)
     return True
+
+
+def _password_id(store: Store, change: WebChange) -> UUID:
+    """Know a password created there by the change: told twice, it is taken over once."""
+    return UUID(bytes=store.keys.index("web-change", str(change.id))[:16])

@@ -17,10 +17,16 @@ class Fault(StrEnum):
     NO_LOWER_CASE = "no-lower-case"
     NO_UPPER_CASE = "no-upper-case"
     FORBIDDEN_CHARACTER = "forbidden-character"  # only letters without accent, and digits
+    UNCHANGED = "unchanged"  # it is the one to be changed
 
 
-def faults(rules: WebPasswordRules, password: Secret, instant: datetime) -> frozenset[Fault]:
-    """Give everything that keeps a password from being chosen at that instant; empty if nothing."""
+def faults(
+    rules: WebPasswordRules, password: Secret, instant: datetime, current: Secret | None = None
+) -> frozenset[Fault]:
+    """Give everything that keeps a password from being chosen at that instant; empty if nothing.
+
+    `current` is what its owner gave for the one to be changed, where it is asked for.
+    """
     characters = set(password.reveal())
     lengths = rules.new_at(instant)
     found = {
@@ -29,6 +35,7 @@ def faults(rules: WebPasswordRules, password: Secret, instant: datetime) -> froz
         Fault.NO_DIGIT: characters.isdisjoint(digits),
         Fault.NO_LOWER_CASE: characters.isdisjoint(ascii_lowercase),
         Fault.NO_UPPER_CASE: characters.isdisjoint(ascii_uppercase),
+        Fault.UNCHANGED: current is not None and current.reveal() == password.reveal(),
         Fault.FORBIDDEN_CHARACTER: not characters <= set(ascii_letters + digits),
     }
     return frozenset(fault for fault, is_found in found.items() if is_found)

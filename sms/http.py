@@ -16,10 +16,10 @@ from uuid import UUID
 
 import structlog
 from aiohttp import web
-from sqlalchemy import select
 
 from shared import outbox
 from shared.errors import StoreDownError
+from shared.letters.status import overdue
 from shared.models import MessageState
 from shared.store import Store
 from sms.providers.twilio import STATUS_PATH, TwilioReceipts
@@ -88,38 +88,40 @@ async def _alive(_: web.Request) -> web.Response:
 
 
 class _Readiness:
-    """Says whether messages go out and receipts can be kept."""
+    """Says whether messages go out and receipts can be kept; and how many letters are late (R25).
+
+    Those need a person, not another gateway: it is ready all the same.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._probe: asyncio.Future[bool] | None = None
+        self._probe: asyncio.Future[int | None] | None = None
 
     async def answer(self, _: web.Request) -> web.Response:
-        parts = {
-            "database": await self._database_answers(),
-            "dispatcher": self._backend.dispatcher_works(),
-        }
+        late = await self._late_letters()
+        parts = {"database": late is not None, "dispatcher": self._backend.dispatcher_works()}
         status = HTTPStatus.OK if all(parts.values()) else HTTPStatus.SERVICE_UNAVAILABLE
-        return web.json_response(parts, status=status)
+        return web.json_response(parts | {"letters_overdue": late}, status=status)
 
-    async def _database_answers(self) -> bool:
-        """Ask the database. One question at a time: impatient probes must not fill the pool."""
+    async def _late_letters(self) -> int | None:
+        """Ask the database; None if it is away.
+
+        One question at a time: impatient probes must not fill the pool.
+        """
         if self._probe is None or self._probe.done():
             loop = asyncio.get_running_loop()
-            self._probe = loop.run_in_executor(self._backend.pool, _answers, self._backend.store)
+            self._probe = loop.run_in_executor(self._backend.pool, _overdue, self._backend.store)
         try:
             return await asyncio.wait_for(asyncio.shield(self._probe), PROBE_SECONDS)
         except TimeoutError:
-            return False
+            return None
 
 
-def _answers(store: Store) -> bool:
+def _overdue(store: Store) -> int | None:
     try:
-        with store.database.read() as transaction:
-            transaction.execute(select(1))
+        return overdue(store)
     except StoreDownError:
-        return False
-    return True
+        return None
 
 
 @dataclass(frozen=True)

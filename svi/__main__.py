@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
@@ -10,28 +11,50 @@ from ivr.asterisk import AsteriskStartError
 from ivr.errors import ScriptError
 from ivr.prompts import PromptError
 from shared.errors import StoreError
-from svi.accounts import accounts
-from svi.api import api
-from svi.audit import audit
-from svi.call import call
-from svi.calls import calls
-from svi.check import check
-from svi.gateway import gateway
-from svi.incident import incident
-from svi.keys import keys
-from svi.letters import letters
-from svi.life_cycle import OF_ACCOUNTS
-from svi.prompts import prompts
-from svi.sms import sms
-from svi.tasks import tasks
-from svi.transition import transition
-from svi.up import up
-from svi.voice import voice
 
 EXPECTED = (AsteriskDownError, AsteriskStartError, PromptError, ScriptError, StoreError, OSError)
 
+COMMANDS = (
+    "accounts",
+    "api",
+    "audit",
+    "call",
+    "calls",
+    "check",
+    "db",
+    "gateway",
+    "incident",
+    "keys",
+    "letters",
+    "prompts",
+    "sms",
+    "tasks",
+    "transition",
+    "up",
+    "voice",
+)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """Imports a command, from the module of its name, when it is asked for: it starts sooner."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Give the names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Give a command by its name, or None if there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"svi.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Serveur vocal de la Caf : le démarrer, le vérifier, voir ses appels.
 
@@ -43,29 +66,6 @@ def cli() -> None:
       svi calls --json        les appels reçus
       svi sms list            où en sont les SMS
     """
-
-
-for _command in (
-    accounts,
-    api,
-    audit,
-    call,
-    calls,
-    check,
-    gateway,
-    incident,
-    keys,
-    letters,
-    prompts,
-    sms,
-    tasks,
-    transition,
-    up,
-    voice,
-):
-    cli.add_command(_command)
-for _command in OF_ACCOUNTS:
-    accounts.add_command(_command)
 
 
 def main() -> None:

@@ -8,15 +8,13 @@ import click
 from shared import accounts as store_accounts
 from shared import disclosure
 from shared.accounts import NewAccount
-from shared.claimants import ImportResult, import_claimants
-from shared.csv_file import ImportRefusedError
+from shared.claimants import import_claimants
 from shared.files import write_whole
 from shared.secret import Secret
-from shared.store import Store
+from svi.csv_import import import_file
+from svi.life_cycle import OF_ACCOUNTS
+from svi.options import caisse_option, number_option
 from svi.service import load_settings, open_store, prepare_home
-
-caisse_option = click.option("--caisse", required=True, help="La caisse, par exemple 92.")
-number_option = click.option("--number", required=True, help="Les 7 chiffres du numéro.")
 
 
 @click.group()
@@ -40,30 +38,13 @@ def import_command(file: Path) -> None:
     Exemple :
       svi accounts import allocataires.csv
     """
-    settings = load_settings()
-    prepare_home(settings)
-    try:
-        with open_store(settings) as store:
-            result = _import(store, file)
-    except ImportRefusedError as error:
-        for finding in error.findings:
-            click.echo(f"{file} : {finding}", err=True)
-        click.echo(f"{file} : refusé, rien n'a été importé", err=True)
-        sys.exit(1)
+    result = import_file(file, import_claimants, "importé")
     click.echo(
         f"{result.created} personnes ajoutées, {result.updated} mises à jour,"
         f" {result.unchanged} inchangées"
     )
-
-
-def _import(store: Store, file: Path) -> ImportResult:
-    with click.progressbar(length=1, label="lignes") as bar:
-
-        def show(done: int, steps: int) -> None:
-            bar.length = steps
-            bar.update(done - bar.pos)
-
-        return import_claimants(store, file, show)
+    if result.closed:
+        click.echo(f"{result.closed} laissées de côté : leur dossier est fermé")
 
 
 @accounts.command("add")
@@ -110,7 +91,8 @@ def show(caisse: str, number: str) -> None:
         view = store_accounts.show(store, caisse, number)
     if view is None:
         raise click.ClickException("il n'y a pas de tel dossier")
-    click.echo(f"caisse {view.caisse}, {view.situation}, sessions ouvertes : {view.open_sessions}")
+    situation = f"{view.situation}, fermé" if view.closed else view.situation
+    click.echo(f"caisse {view.caisse}, {situation}, sessions ouvertes : {view.open_sessions}")
     for person in view.persons:
         click.echo(f"  {person}")
     for credential in view.credentials:
@@ -159,3 +141,7 @@ def erase(caisse: str, number: str) -> None:
     if not found:
         raise click.ClickException("il n'y a pas de tel dossier")
     click.echo("dossier effacé")
+
+
+for _command in OF_ACCOUNTS:
+    accounts.add_command(_command)

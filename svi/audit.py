@@ -9,7 +9,6 @@ import click
 
 from shared import audit_seal
 from shared.audit_seal import Fault, Head, Kind
-from shared.retention import AUDIT_DAYS
 from svi.instants import in_paris
 from svi.service import load_settings, open_store
 
@@ -69,7 +68,7 @@ def verify(file: Path | None) -> None:
 
 @audit.command()
 def purge() -> None:
-    """Efface les jours entiers de plus de 12 mois ; la vérification part alors de là.
+    """Efface les jours entiers de plus de 12 mois (rules.toml) ; la vérification part alors de là.
 
     Sur PostgreSQL, avec le rôle qui a le droit d'effacer (docs/securite.md).
 
@@ -78,7 +77,8 @@ def purge() -> None:
       SVI_DATABASE_URL=postgresql+psycopg://svi_purge@machine/svi svi audit purge
     """
     with open_store(load_settings()) as store:
-        click.echo(f"{audit_seal.purge(store, AUDIT_DAYS)} lignes effacées")
+        purged = audit_seal.purge(store, store.rules.retention.audit_days)
+    click.echo(f"{purged} lignes effacées")
 
 
 def _read_head(file: Path) -> Head:

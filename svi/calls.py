@@ -5,13 +5,10 @@ import json
 import click
 from sqlalchemy import select
 
-from ivr.ami import AmiLink
 from shared import logs
 from shared.models import CallRecord
-from shared.secret import Secret
 from shared.store import Store
-from svi.service import load_settings, open_store
-from svi.settings import Settings
+from svi.service import ami_link, load_settings, open_store
 
 AMI_SECONDS = 5.0
 
@@ -39,12 +36,12 @@ def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
     settings = load_settings()
     logs.silence()
     if hang_up:
-        with _link(settings) as link:
+        with ami_link(settings) as link:
             link.wait_up(AMI_SECONDS)
             if not link.hang_up(hang_up):
                 raise click.ClickException("aucun appel en cours n'a ce canal")
     elif live:
-        with _link(settings) as link:
+        with ami_link(settings) as link:
             link.wait_up(AMI_SECONDS)
             for call in link.calls():
                 click.echo(f"{call.channel}  {call.seconds} s")
@@ -83,14 +80,3 @@ def _as_line(record: CallRecord) -> str:
         f"{record.started_at:%Y-%m-%d %H:%M:%S}  {record.line}  caisse {record.caisse or '?'}"
         f"  {seconds:.0f} s  {record.outcome}  {steps}"
     )
-
-
-def _link(settings: Settings) -> AmiLink:
-    try:
-        reach = json.loads(settings.ami.read_text(encoding="utf-8"))
-        link = AmiLink(reach["host"], reach["port"], reach["user"], Secret(reach["secret"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise click.ClickException(
-            f"{settings.ami} : ne dit pas où joindre Asterisk ; svi up tourne-t-il ?"
-        ) from None
-    return link

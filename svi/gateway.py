@@ -21,7 +21,7 @@ from sms.providers.file import FileProvider
 from sms.providers.twilio import TwilioAccount, TwilioReceipts, TwilioSettings, open_twilio
 from sms.templates import Templates
 from svi import demo
-from svi.service import load_settings, open_store, prepare_home
+from svi.service import housekeeping, load_settings, open_store, prepare_home
 from svi.settings import Settings
 
 POOL_SIZE = 4  # threads that speak to the database
@@ -45,7 +45,7 @@ def gateway() -> None:
     templates = Templates.load(settings.templates)
     prepare_home(settings)
     logs.configure(settings.logs / "gateway.log")
-    with open_store(settings) as store:
+    with open_store(settings) as store, housekeeping(store):
         if settings.demo:
             demo.refuse_real_people(settings, store)
         asyncio.run(_serve(settings, store, templates, account))

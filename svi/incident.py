@@ -17,7 +17,6 @@ from shared.voiding import Result, Window
 from svi.instants import in_paris, read_instant
 from svi.service import load_settings, open_store
 
-CHANNELS = ["voice", "web", "app", "kiosk"]
 RESULTS = {
     Result.UNDONE: "annulés",
     Result.REPLACED: "mots de passe révoqués et remplacés",
@@ -26,7 +25,11 @@ RESULTS = {
     Result.BY_HAND: "à examiner par une personne",
 }
 
-channel_option = click.option("--channel", type=click.Choice(CHANNELS), help="Ce canal seulement.")
+channel_option = click.option(
+    "--channel",
+    type=click.Choice([channel.value for channel in switch.CHANNELS]),
+    help="Ce canal seulement.",
+)
 
 
 def _caisse(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
@@ -149,12 +152,10 @@ def void(  # noqa: PLR0913, PLR0917 - click passes one for each option
             bar.length = max(steps, 1)
             bar.update(done - bar.pos)
 
-        counts = voiding.void(store, window, show)
-        by_hand = voiding.by_hand(store, window)
-        concerned = list(voiding.concerned(store, window, changed_before))
+        report = voiding.void_and_report(store, window, changed_before, show)
     for result, label in RESULTS.items():
-        click.echo(f"{label} : {counts.get(result, 0)}")
-    click.echo(f"personnes concernées : {len(concerned)}")
+        click.echo(f"{label} : {report.counts.get(result, 0)}")
+    click.echo(f"personnes concernées : {len(report.concerned)}")
     if people is not None:
         _write_csv(
             people,
@@ -169,11 +170,11 @@ def void(  # noqa: PLR0913, PLR0917 - click passes one for each option
                     in_paris(one.first),
                     in_paris(one.last),
                 )
-                for one in concerned
+                for one in report.concerned
             ),
         )
     if rest is not None:
-        rows = ((one.caisse, one.number, one.event, in_paris(one.at)) for one in by_hand)
+        rows = ((one.caisse, one.number, one.event, in_paris(one.at)) for one in report.by_hand)
         _write_csv(rest, ("caisse", "numero", "changement", "quand"), rows)
 
 

@@ -3,7 +3,10 @@
 import click
 
 from shared import rotation
+from shared.clock import system_clock
 from shared.keyring import KeyRing
+from shared.rules import load_rules
+from svi.instants import in_paris
 from svi.service import load_settings, open_store
 
 
@@ -14,6 +17,7 @@ def keys() -> None:
     \b
     Exemples :
       SVI_KEYS=/run/secrets/keys svi keys create
+      svi keys status
       svi keys rotate
     """
 
@@ -32,6 +36,26 @@ def create() -> None:
     settings = load_settings()
     KeyRing.create(settings.keys)
     click.echo(f"{settings.keys} : trousseau créé ; sauvegardez-le ailleurs que la base")
+
+
+@keys.command()
+def status() -> None:
+    """Montre l'âge des clés ; finit en erreur s'il faut en changer.
+
+    \b
+    Exemple :
+      svi keys status
+    """
+    settings = load_settings()
+    ring = KeyRing.load(settings.keys)
+    rotating = ", changement en cours" if len(ring.sealing) > 1 else ""
+    click.echo(f"clé de scellement   {ring.current}{rotating}")
+    since = f"du {in_paris(ring.pseudonyms_since)}" if ring.pseudonyms_since else "d'âge inconnu"
+    click.echo(f"clé de pseudonymes  {since}")
+    if rotation.pseudonyms_overdue(ring, load_rules(settings.rules).retention, system_clock()):
+        raise click.ClickException(
+            "la clé de pseudonymes est à renouveler ; lancez : svi keys pseudonyms"
+        )
 
 
 @keys.command()
@@ -82,12 +106,12 @@ def rotate() -> None:
 def pseudonyms() -> None:
     """Détruit la clé des pseudonymes des appels : ceux d'avant ne mènent plus à personne.
 
-    À faire chaque mois (docs/securite.md).
+    À faire chaque mois : la tâche à programmer est dans docs/deployment.md.
 
     \b
     Exemple :
       svi keys pseudonyms
     """
     path = load_settings().keys
-    rotation.renew_pseudonyms(KeyRing.load(path), path)
+    rotation.renew_pseudonyms(KeyRing.load(path), path, system_clock())
     click.echo("nouvelle clé de pseudonymes, ancienne clé détruite")

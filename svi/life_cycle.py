@@ -1,19 +1,17 @@
 """`svi accounts import-passwords`, `separate`, `move`, `revoke`: a password's beginning and end."""
 
-import sys
 from pathlib import Path
 
 import click
 
 from shared import life_cycle
-from shared.csv_file import ImportRefusedError
 from shared.life_cycle import Key
 from shared.origin import Origin
-from shared.password_import import ImportResult, import_passwords
+from shared.password_import import import_passwords
 from shared.rules import Channel
-from shared.store import Store
-from svi.accounts import caisse_option, number_option
-from svi.service import load_settings, open_store, prepare_home
+from svi.csv_import import import_file
+from svi.options import caisse_option, number_option
+from svi.service import load_settings, open_store
 
 ADMIN = Origin(Channel.ADMIN)
 
@@ -31,30 +29,11 @@ def import_command(file: Path) -> None:
     Exemple :
       svi accounts import-passwords mots-de-passe.csv
     """
-    settings = load_settings()
-    prepare_home(settings)
-    try:
-        with open_store(settings) as store:
-            result = _import(store, file)
-    except ImportRefusedError as error:
-        for finding in error.findings:
-            click.echo(f"{file} : {finding}", err=True)
-        click.echo(f"{file} : refusé, rien n'a été repris", err=True)
-        sys.exit(1)
+    result = import_file(file, import_passwords, "repris")
     click.echo(
         f"{result.taken} repris, {result.unchanged} repris auparavant,"
         f" {result.outdated} laissés : il y a plus récent ici"
     )
-
-
-def _import(store: Store, file: Path) -> ImportResult:
-    with click.progressbar(length=1, label="lignes") as bar:
-
-        def show(done: int, steps: int) -> None:
-            bar.length = steps
-            bar.update(done - bar.pos)
-
-        return import_passwords(store, file, show)
 
 
 @click.command()

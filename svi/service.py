@@ -1,25 +1,32 @@
 """What several commands begin with: the settings, the store, the call script."""
 
 import ctypes
+import json
 import resource
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import click
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
+from ivr.ami import AmiLink
 from ivr.prompts import missing
 from ivr.script import Script
 from ivr.script_files import load_script, reason_in_french
+from shared import key_check
 from shared.audit_seal import seal_new
 from shared.database import Database
 from shared.errors import StoreDownError, StoreError
 from shared.keyring import KeyRing
+from shared.letters.status import warn_of_late
 from shared.retention import tidy
+from shared.rotation import warn_of_pseudonyms
 from shared.rules import load_rules
+from shared.schema import Schema
+from shared.secret import Secret
 from shared.store import Store
 from svi.settings import Settings
 
@@ -49,29 +56,52 @@ def raise_file_limit() -> None:
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the folder, the key ring and the schema, where they are not there yet."""
+    """Make the folder, the key ring and the schema of an empty database."""
     for folder in (settings.home, settings.logs, settings.prompts):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not settings.keys.exists():
         KeyRing.create(settings.keys)
-    database = Database(settings.url)
-    try:
-        with _database_named(settings):
+    with open_database(settings) as database:
+        if database.schema().revision is None:  # others are upgraded by `svi db` alone
             database.migrate()
-    finally:
-        database.close()
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """Open the database, whatever its schema is."""
+    with closing(Database(settings.url)) as database, _database_named(settings):
+        yield database
 
 
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
-    """Open the store that exists."""
+    """Open the store that exists; ClickException if its schema is not this program's.
+
+    SettingsError if it has another key ring.
+    """
     _return_large_blocks()
-    store = Store.open(settings.url, settings.keys, load_rules(settings.rules))
-    try:
-        with _database_named(settings):
-            yield store
-    finally:
-        store.close()
+    with (
+        closing(Store.open(settings.url, settings.keys, load_rules(settings.rules))) as store,
+        _database_named(settings),
+    ):
+        check_schema(store.database.schema())
+        key_check.check(store)
+        yield store
+
+
+def check_schema(schema: Schema) -> None:
+    """Raise ClickException, with what to do, unless it is the schema that this program knows."""
+    if schema.newer:
+        raise click.ClickException(
+            f"la base est au schéma {schema.revision}, plus récent que ce programme"
+            f" ({schema.latest}) : mettez-le à jour"
+        )
+    if schema.missing:
+        now = "vide" if schema.revision is None else f"au schéma {schema.revision}"
+        raise click.ClickException(
+            f"la base est {now}, ce programme attend le schéma {schema.latest} ;"
+            " arrêtez les services, puis lancez : svi db upgrade"
+        )
 
 
 def _return_large_blocks() -> None:
@@ -91,19 +121,28 @@ def _database_named(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def housekeeping(store: Store) -> Iterator[None]:
-    """Tidy the store and seal its audit now and then, as long as the block runs."""
+    """Tidy the store, seal its audit and look for what is late, as long as the block runs."""
     stop = threading.Event()
 
     def repeat(work: Callable[[Store], object], seconds: float) -> None:
+        told = False  # of a fault, once until it works again
         while not stop.wait(seconds):
             try:
                 work(store)
+                told = False
             except StoreError as error:
-                log.error("housekeeping_failed", work=work.__name__, why=str(error))
+                if not told:
+                    log.error("housekeeping_failed", work=work.__name__, why=str(error))
+                told = True
 
     threads = [
         threading.Thread(target=repeat, args=job, name=job[0].__name__, daemon=True)
-        for job in ((tidy, TIDY_SECONDS), (seal_new, SEAL_SECONDS))
+        for job in (
+            (seal_new, SEAL_SECONDS),
+            (tidy, TIDY_SECONDS),
+            (warn_of_late, TIDY_SECONDS),
+            (warn_of_pseudonyms, TIDY_SECONDS),
+        )
     ]
     for thread in threads:
         thread.start()
@@ -125,3 +164,14 @@ def load_playable_script(settings: Settings) -> Script:
             " lancez : svi prompts build"
         )
     return script
+
+
+def ami_link(settings: Settings) -> AmiLink:
+    """Give the link to the manager that SVI_AMI names; ClickException if it doesn't say where."""
+    try:
+        reach = json.loads(settings.ami.read_text(encoding="utf-8"))
+        return AmiLink(reach["host"], reach["port"], reach["user"], Secret(reach["secret"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise click.ClickException(
+            f"{settings.ami} : ne dit pas où joindre Asterisk ; svi up tourne-t-il ?"
+        ) from None

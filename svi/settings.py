@@ -12,7 +12,6 @@ from sqlalchemy.exc import ArgumentError
 from ivr.script_files import DEFAULT_FOLDER
 from shared.letters.texts import DEFAULT_FILE as LETTER_TEXTS
 from shared.rules import DEFAULT_FILE
-from sms.providers.twilio import API
 from sms.templates import DEFAULT_FILE as TEMPLATES
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -60,7 +59,7 @@ class Settings(BaseSettings):
     twilio_account: Path = Field(
         default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"
     )
-    twilio_url: str = API
+    twilio_url: str = "https://api.twilio.com"
     demo: bool = Field(default=False, description="invented dossiers; SMS into a file")
 
     @field_validator("sip_host")

@@ -12,6 +12,7 @@ import click
 
 from ivr.ami import AmiLink, AsteriskDownError
 from ivr.asterisk import Asterisk, AsteriskSettings
+from ivr.script import Script
 from ivr.script_files import load_script
 from ivr.server import VoiceServer
 from shared import logs
@@ -28,6 +29,7 @@ from svi.service import (
     housekeeping,
     load_playable_script,
     load_settings,
+    open_database,
     open_store,
     prepare_home,
     raise_file_limit,
@@ -57,6 +59,9 @@ def up() -> None:
     with stopped_by_signal(), ExitStack() as stack:
         stack.enter_context(_alone(settings))
         prepare_home(settings)
+        if not settings.database_url:  # the one in SVI_HOME is its own
+            with open_database(settings) as database:
+                database.migrate()
         build_prompts(settings, load_script(settings.dialplans))
         script = load_playable_script(settings)
         logs.configure(settings.logs / "voice.log")
@@ -65,7 +70,7 @@ def up() -> None:
         demo.refuse_real_people(settings, store)
         demo.fill(store)
         stack.enter_context(_messages_shown(settings, store))
-        asterisk = stack.enter_context(_running(settings, VoiceServer(store, script)))
+        asterisk = stack.enter_context(_running(settings, store, script))
         click.echo(_screen(settings))
         click.echo("ready")
         while asterisk.alive():
@@ -100,10 +105,12 @@ def _show(message: Outgoing) -> None:
 
 
 @contextmanager
-def _running(settings: Settings, voice: VoiceServer) -> Iterator[Asterisk]:
+def _running(settings: Settings, store: Store, script: Script) -> Iterator[Asterisk]:
     """Run the voice server and Asterisk; in the end let calls end before either stops."""
-    host, port = voice.address
     ami_port, ami_secret = _free_port(), Secret(secrets.token_hex(16))
+    link = AmiLink("127.0.0.1", ami_port, "svi", ami_secret)
+    voice = VoiceServer(store, script, move=link.announce_incident)
+    host, port = voice.address
     asterisk = Asterisk(
         AsteriskSettings(
             sip_host=settings.sip_host,
@@ -123,7 +130,7 @@ def _running(settings: Settings, voice: VoiceServer) -> Iterator[Asterisk]:
         stack.callback(asterisk.stop, ASTERISK_SECONDS)
         asterisk.start()
         asterisk.wait_ready(START_SECONDS)
-        link = stack.enter_context(AmiLink("127.0.0.1", ami_port, "svi", ami_secret))
+        stack.enter_context(link)
         link.wait_up(AMI_SECONDS)
         stack.callback(settings.ami.unlink, missing_ok=True)
         _tell_ami(settings, ami_port, ami_secret)

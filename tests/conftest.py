@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ from shared.keyring import KeyRing
 from shared.models import Base, Epoch
 from shared.rules import Rules
 from shared.store import Store
+from tests.engines import SharedEngines
 from tests.postgresql import PostgresqlServer
-from tests.store import CountingHasher, FakeClock, cheap_rules
+from tests.processes import Place
+from tests.store import CountingHasher, FakeClock, add_account, cheap_rules
 
 EMPTY = "; ".join(
-    "UPDATE epoch SET value = 0" if table is Epoch.__table__ else str(table.delete())
+    "DELETE FROM epoch WHERE scope <> 'service'; UPDATE epoch SET value = 0"
+    if table is Epoch.__table__
+    else str(table.delete())
     for table in reversed(Base.metadata.sorted_tables)
 )
 
@@ -26,9 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the containers to `make soak`: their images take minutes to build."""
-    only_soak = collection_path.name == "test_compose.py" and not config.getoption("--soak")
-    return True if only_soak else None  # None: as the others say
+    """Leave to `make soak` what takes many minutes: images of containers, timings."""
+    only_soak = collection_path.name in {"test_compose.py", "test_timings.py"}
+    skipped = only_soak and not config.getoption("--soak")
+    return True if skipped else None  # None: as the others say
 
 
 @pytest.fixture
@@ -66,6 +72,13 @@ def postgresql_name(postgresql: PostgresqlServer) -> str:
 
 
 @pytest.fixture(scope="session")
+def engines() -> Iterator[SharedEngines]:
+    """The engines on which every test's `store` stands."""
+    with closing(SharedEngines()) as engines:
+        yield engines
+
+
+@pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database file."""
     path = tmp_path_factory.mktemp("sqlite") / "store.db"
@@ -96,7 +109,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server: PostgresqlServer = request.getfixturevalue("postgresql")
     name: str = request.getfixturevalue("postgresql_name")
     yield server.url(name)
-    server.disconnect(name)
     server.execute(EMPTY, name)
 
 
@@ -108,12 +120,33 @@ def hasher() -> CountingHasher:
 
 @pytest.fixture
 def store(
-    url: str, keys: KeyRing, rules: Rules, hasher: CountingHasher, clock: FakeClock
+    *,
+    url: str,
+    engines: SharedEngines,
+    keys: KeyRing,
+    rules: Rules,
+    hasher: CountingHasher,
+    clock: FakeClock,
 ) -> Iterator[Store]:
     """An empty store, on each database."""
-    store = Store(Database(url), keys, rules, hasher, clock)
-    yield store
-    store.close()
+    with engines.database(url) as database:
+        yield Store(database, keys, rules, hasher, clock)
+
+
+@pytest.fixture
+def place(url: str, tmp_path: Path) -> Place:
+    """Where other processes find an empty store."""
+    keys = tmp_path / "keys.json"
+    KeyRing.create(keys)
+    return Place(url, keys)
+
+
+@pytest.fixture
+def shop(place: Place) -> Iterator[Store]:
+    """The store of this process at that place, with one dossier."""
+    with closing(place.open()) as store:
+        add_account(store)
+        yield store
 
 
 def _migrate(url: str) -> None:

@@ -17,7 +17,7 @@ from tests.store import CountingHasher, FakeClock, cheap_rules
 
 T = TypeVar("T")
 
-SECONDS = 60  # for all of them to report
+SECONDS = 180  # for all of them to report
 
 # Dear enough that every thread is in the middle of a computation when others reserve.
 COSTS = Argon2(memory_kib=1024, passes=1, lanes=1)

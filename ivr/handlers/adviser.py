@@ -1,5 +1,7 @@
 """Hand-over to the advisers of the caisse: the dialplan does the rest."""
 
+from typing import ClassVar
+
 from ivr.call import Call
 from ivr.records import Outcome
 from ivr.step import PromptId, Step
@@ -7,6 +9,8 @@ from ivr.step import PromptId, Step
 
 class Adviser(Step, handler="adviser"):
     """Says so and leaves the call to the dialplan (extensions.conf, context `adviser`)."""
+
+    parts: ClassVar[bool] = True
 
     prompts: tuple[PromptId, ...]
 

@@ -1,5 +1,7 @@
 """« Mot de passe oublié » (R10, R11): confirmed by 1, since many end a number with `#` (D04)."""
 
+from typing import ClassVar
+
 from ivr.call import Call
 from ivr.records import Outcome
 from ivr.step import PromptId, Step, StepId
@@ -8,6 +10,8 @@ from shared import resets
 
 class Forgotten(Step, handler="forgotten"):
     """Asks for a new password, and says what is true whatever comes of it (D04)."""
+
+    identifies: ClassVar[bool] = True
 
     confirm: PromptId
     requested: PromptId

@@ -1,11 +1,15 @@
 """The last words of a call."""
 
+from typing import ClassVar
+
 from ivr.call import Call
 from ivr.step import PromptId, Step
 
 
 class Goodbye(Step, handler="goodbye"):
     """Says goodbye and has the dialplan hang up."""
+
+    parts: ClassVar[bool] = True
 
     prompts: tuple[PromptId, ...]
 

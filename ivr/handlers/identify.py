@@ -1,5 +1,7 @@
 """Whose dossier: the numéro d'allocataire (D01). Nothing is looked up here (D07)."""
 
+from typing import ClassVar
+
 from ivr.call import Call
 from ivr.dialogue import Field, NoEntry
 from ivr.step import Question, Step, StepId
@@ -9,6 +11,8 @@ FIELD = Field(full=lambda digits: len(digits) == 7)
 
 class Identify(Step, Question, handler="identify"):
     """Asks for the 7 digits of the number."""
+
+    identifies: ClassVar[bool] = True
 
     identified: StepId
     given_up: StepId

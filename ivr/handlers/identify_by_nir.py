@@ -1,6 +1,6 @@
 """Whose dossiers: the NIR with its key, after the cut-over (D10). Nothing is looked up here."""
 
-from typing import cast
+from typing import ClassVar, cast
 
 from ivr.call import Call
 from ivr.dialogue import Field, NoEntry
@@ -16,6 +16,8 @@ FIELD = Field(
 
 class IdentifyByNir(Step, Question, handler="identify_by_nir"):
     """Asks for the 13 digits and the key of 2."""
+
+    identifies: ClassVar[bool] = True
 
     identified: StepId
     given_up: StepId

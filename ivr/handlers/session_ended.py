@@ -2,7 +2,6 @@
 
 from ivr.call import Call
 from ivr.step import PromptId, Step, StepId
-from shared import incident
 
 
 class SessionEnded(Step, handler="session_ended"):
@@ -14,8 +13,7 @@ class SessionEnded(Step, handler="session_ended"):
 
     def run(self, call: Call) -> StepId:
         """Ask the incident switch."""
-        channel = call.origin.channel
-        if call.dialogue.work(lambda: incident.closed(call.store, channel, call.caisse)):
+        if call.is_closed():
             return self.closed
         call.dialogue.forget_keys()
         call.dialogue.say(self.ended)

@@ -2,7 +2,6 @@
 
 from ivr.call import Call
 from ivr.step import Step, StepId
-from shared import incident
 from shared.rules import CredentialKind, Identifier
 
 
@@ -16,8 +15,7 @@ class WayIn(Step, handler="way_in"):
 
     def run(self, call: Call) -> StepId:
         """Ask the incident switch, then the table."""
-        channel = call.origin.channel
-        if call.dialogue.work(lambda: incident.closed(call.store, channel, call.caisse)):
+        if call.is_closed():
             return self.closed
         if call.may_log_in(CredentialKind.PASSWORD, Identifier.NUMBER):
             return self.number

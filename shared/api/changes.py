@@ -34,15 +34,15 @@ class After(Strict):
 
 
 class ChangeView(BaseModel):
-    """One thing that happened to a password or code."""
+    """One thing that happened to a password or code, or that a dossier's people were erased."""
 
     id: int
     at: datetime
     event: ChangeEvent
     caisse: CaisseCode
     number: Number
-    kind: Literal["password", "code"]
-    credential: UUID
+    kind: Literal["password", "code", "dossier"]
+    credential: UUID | None = Field(description="null for a dossier")
     why: str | None = Field(description="what it was issued for, or ended by")
 
     @classmethod
@@ -138,6 +138,7 @@ ROUTES = (
         handle=_tell,
         request=ToldChange,
         answers={HTTPStatus.OK: Told},
+        problems=(problems.INVALID,),  # a hash, an instant to come
         scope=Scope.CHANGES,
         changes=True,
     ),

@@ -117,7 +117,7 @@ def _answer(status: HTTPStatus, model: type[BaseModel] | None, schemas: Schemas)
 
 def _problems(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
     by_status: dict[HTTPStatus, list[Problem]] = defaultdict(list)
-    for problem in _met_by(route):
+    for problem in dict.fromkeys(_met_by(route)):
         by_status[problem.status].append(problem)
     return {
         str(status.value): {

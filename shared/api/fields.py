@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from shared.api.bodies import Strict
 from shared.codes import DIGITS
 from shared.identifiers import CAISSE, NUMBER, PROVISIONAL
+from shared.incident import CHANNELS
 from shared.nir import WITHOUT_KEY
 from shared.origin import Origin
 from shared.passwords import LENGTH
@@ -51,6 +52,7 @@ _CODE = rf"[0-9]{{{DIGITS}}}"
 _UUID = "-".join(f"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
 _COUNT = r"0|[1-9][0-9]{0,14}"
 _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
+_SCOPE = rf"service|channel:(?:{'|'.join(CHANNELS)})|caisse:{CAISSE.pattern}"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _HIDDEN: dict[str, Any] = {"format": "password", "writeOnly": True}
 
@@ -102,6 +104,10 @@ ContactText = Annotated[
 ]
 CodeRoute = Literal["sms", "mail"]
 WebChannel = Literal["web", "app", "kiosk"]
+AnyChannel = Literal["voice", "web", "app", "kiosk"]
+IncidentScope = Annotated[
+    str, _read(_SCOPE, str), _text(_SCOPE, examples=["service", "channel:voice", "caisse:92"])
+]
 Address = Annotated[
     str,
     Field(

@@ -1,4 +1,4 @@
-"""The dossier's password: forgotten (R10, R11), and changed by its owner (R05, R07, R09)."""
+"""Passwords: the dossier's forgotten (R10, R11) or changed (R05, R07, R09), a person's changed."""
 
 from http import HTTPMethod, HTTPStatus
 from typing import Literal
@@ -8,11 +8,14 @@ from pydantic import BaseModel
 from shared import password_change
 from shared.api import problems
 from shared.api.bodies import Strict
-from shared.api.fields import EightDigits, NewPassword
+from shared.api.fields import Address, EightDigits, NewPassword, Password
 from shared.api.logins import Asking
 from shared.api.problems import Fault, ProblemError
 from shared.api.routes import Answer, Call, Route
 from shared.apikeys import Scope
+from shared.credentials import Refusal
+from shared.origin import Origin
+from shared.password_change import OwnChange
 from shared.resets import request_password
 
 
@@ -30,6 +33,13 @@ class PasswordChoice(Strict):
     """What a person chose for the web (R14)."""
 
     password: NewPassword
+
+
+class OwnPasswordChange(PasswordChoice):
+    """The one in force too, and what wrong ones are counted by."""
+
+    current: Password
+    client: Address
 
 
 class Accepted(BaseModel):
@@ -56,6 +66,18 @@ def _change_password(call: Call, body: PasswordChange) -> Answer:
     return Answer(HTTPStatus.NO_CONTENT)
 
 
+def _change_own_password(call: Call, body: OwnPasswordChange) -> Answer:
+    session = call.session()
+    origin = Origin.for_client(session.origin.channel, call.client, body.client)
+    change = OwnChange(body.current, body.password)
+    outcome = password_change.change_own(call.store, session, change, origin)
+    if isinstance(outcome, Refusal):
+        raise ProblemError(problems.CURRENT_REFUSED)
+    if outcome:
+        raise password_refused(*outcome)
+    return Answer(HTTPStatus.NO_CONTENT)
+
+
 ROUTES = (
     Route(
         method=HTTPMethod.POST,
@@ -64,6 +86,7 @@ ROUTES = (
         handle=_request_password,
         request=PasswordRequest,
         answers={HTTPStatus.ACCEPTED: Accepted},
+        problems=(problems.CLOSED,),
         scope=Scope.PASSWORDS,
         changes=True,
     ),
@@ -75,6 +98,23 @@ ROUTES = (
         request=PasswordChange,
         answers={HTTPStatus.NO_CONTENT: None},
         problems=(problems.PASSWORD_REFUSED, problems.NOT_ALLOWED),
+        scope=Scope.PASSWORDS,
+        in_session=True,
+        changes=True,
+    ),
+    Route(
+        method=HTTPMethod.POST,
+        path="/v1/session/web-password",
+        summary="Change the web password of the session's person (R07, R14)",
+        handle=_change_own_password,
+        request=OwnPasswordChange,
+        answers={HTTPStatus.NO_CONTENT: None},
+        problems=(
+            problems.CURRENT_REFUSED,
+            problems.PASSWORD_REFUSED,
+            problems.NOT_ALLOWED,
+            problems.CLOSED,
+        ),
         scope=Scope.PASSWORDS,
         in_session=True,
         changes=True,

@@ -36,6 +36,9 @@ LOGIN_REFUSED = Problem(HTTPStatus.UNAUTHORIZED, "login-refused", "The login is 
 PASSWORD_EXPIRED = Problem(
     HTTPStatus.UNAUTHORIZED, "password-expired", "The password is right, and expired"
 )
+CURRENT_REFUSED = Problem(
+    HTTPStatus.UNAUTHORIZED, "current-password-refused", "The password to be changed is refused"
+)
 CODE_REFUSED = Problem(HTTPStatus.UNAUTHORIZED, "code-refused", "The code is refused")
 SCOPE_LACKING = Problem(HTTPStatus.FORBIDDEN, "scope-lacking", "The API key may not do this")
 CHANGE_FIRST = Problem(

@@ -1,5 +1,7 @@
 """What a person forgot: the password on the web (R12, R13), the provisional identifier (R22).
 
+And a first provisional identifier, for who has no NIR to log in with (R20).
+
 Whoever asks for whomever, the first answer is the same (D04).
 """
 
@@ -10,11 +12,23 @@ from pydantic import BaseModel, Field
 
 from shared import provisional, recovery
 from shared.api import problems
-from shared.api.fields import Code, CodeId, CodeRoute, ContactText, Day, FromClient, Name, OfPerson
+from shared.api.fields import (
+    CaisseCode,
+    Code,
+    CodeId,
+    CodeRoute,
+    ContactText,
+    Day,
+    FromClient,
+    Name,
+    Number,
+    OfPerson,
+)
 from shared.api.passwords import Accepted, PasswordChoice, password_refused
 from shared.api.problems import ProblemError
 from shared.api.routes import Answer, Call, Route, SessionToken, encode_token
 from shared.apikeys import Scope
+from shared.life_cycle import Key
 from shared.models import Route as MessageRoute
 from shared.people import PersonData
 from shared.recovery import Claim
@@ -48,11 +62,24 @@ class OpenedRecovery(BaseModel):
 
 
 class IdentifierRequest(FromClient):
-    """The civil status of a person who forgot the provisional identifier."""
+    """The civil status of a person who has a provisional identifier, or needs one."""
 
     surname: Name
     given_names: Name
     birth_date: Day = Field(repr=False)
+
+    def person(self) -> PersonData:
+        """Give what is looked for."""
+        return PersonData(
+            surname=self.surname, given_names=self.given_names, birth_date=self.birth_date
+        )
+
+
+class FirstIdentifier(IdentifierRequest):
+    """The dossier too, which has the civil status on file."""
+
+    caisse: CaisseCode
+    number: Number
 
 
 def _request(call: Call, body: RecoveryRequest) -> Answer:
@@ -75,9 +102,14 @@ def _choose_password(call: Call, body: PasswordChoice) -> Answer:
     return Answer(HTTPStatus.NO_CONTENT)
 
 
+def _request_first(call: Call, body: FirstIdentifier) -> Answer:
+    key = Key(body.caisse, body.number)
+    provisional.request(call.store, key, body.person(), body.origin(call.client))
+    return Answer(HTTPStatus.ACCEPTED, Accepted())
+
+
 def _remind(call: Call, body: IdentifierRequest) -> Answer:
-    who = PersonData(surname=body.surname, given_names=body.given_names, birth_date=body.birth_date)
-    provisional.remind(call.store, who, body.origin(call.client))
+    provisional.remind(call.store, body.person(), body.origin(call.client))
     return Answer(HTTPStatus.ACCEPTED, Accepted())
 
 
@@ -89,6 +121,7 @@ ROUTES = (
         handle=_request,
         request=RecoveryRequest,
         answers={HTTPStatus.ACCEPTED: AskedCode},
+        problems=(problems.CLOSED,),
         scope=Scope.RECOVERY,
         changes=True,
     ),
@@ -117,11 +150,23 @@ ROUTES = (
     ),
     Route(
         method=HTTPMethod.POST,
+        path="/v1/identifiers",
+        summary="Have a first provisional identifier sent, where the person has no NIR",
+        handle=_request_first,
+        request=FirstIdentifier,
+        answers={HTTPStatus.ACCEPTED: Accepted},
+        problems=(problems.CLOSED,),
+        scope=Scope.RECOVERY,
+        changes=True,
+    ),
+    Route(
+        method=HTTPMethod.POST,
         path="/v1/identifier-requests",
         summary="Have the provisional identifier sent again, where there is one",
         handle=_remind,
         request=IdentifierRequest,
         answers={HTTPStatus.ACCEPTED: Accepted},
+        problems=(problems.CLOSED,),
         scope=Scope.RECOVERY,
         changes=True,
     ),

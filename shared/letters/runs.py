@@ -48,7 +48,7 @@ def run(store: Store, office: Office) -> list[UUID]:
     pages.check_font()
     outbox.recover(store)  # ends letters that waited too long
     with office.spool.alone():
-        status.warn(store)
+        status.warn_of_late(store)
         _claim(store, office)
         with store.database.read() as transaction:
             unprepared = transaction.scalars(

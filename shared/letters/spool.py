@@ -4,7 +4,6 @@ A run is a folder that appears whole, by a rename: its letters as CMS EnvelopedD
 AES-256, DER) and `manifest.json`. Nothing in clear is ever written.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7EnvelopeBuilder, PKCS7Options
 
 from shared.errors import SettingsError, StoreError
+from shared.files import alone
 
 MANIFEST = "manifest.json"
 SUFFIX = ".pdf.p7m"
@@ -84,18 +84,11 @@ class Spool:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be the only process in the folder; SpoolBusyError if there is one already.
-
-        The kernel lets go of the lock when a process dies.
-        """
+        """Be the only process in the folder; SpoolBusyError if there is one already."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _lock(handle, self._folder)
+        with alone(self._folder, SpoolBusyError(f"{self._folder}: another run is at work here")):
             yield
-        finally:
-            os.close(handle)
 
     def path(self, run_id: UUID) -> Path:
         """Say where the printer finds a run."""
@@ -132,13 +125,6 @@ class Spool:
 
     def _part(self, run_id: UUID) -> Path:
         return self._folder / f".{run_id}.part"
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SpoolBusyError(f"{folder}: another run is at work here") from None
 
 
 def _write_sheet(folder: Path, sheet: Sheet) -> dict[str, str | int]:

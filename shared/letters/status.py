@@ -61,6 +61,19 @@ def status(store: Store) -> Status:
         )
 
 
+def overdue(store: Store) -> int:
+    """Give how many letters are; StoreDownError."""
+    with store.database.read() as transaction:
+        return transaction.scalars(_overdue(store)).one()
+
+
+def warn_of_late(store: Store) -> None:
+    """Raise the alarm if letters are overdue."""
+    letters = overdue(store)
+    if letters:
+        log.warning("letter_overdue", letters=letters, hours=store.rules.letters.overdue_hours)
+
+
 def _count(*which: ColumnElement[bool]) -> Select[int]:
     return select(func.count()).where(Message.route == Route.LETTER, *which)
 
@@ -71,11 +84,3 @@ def _overdue(store: Store) -> Select[int]:
         Message.state.in_([MessageState.QUEUED, MessageState.SENDING]),
         Message.created_at <= latest,
     )
-
-
-def warn(store: Store) -> None:
-    """Raise the alarm if letters are overdue."""
-    with store.database.read() as transaction:
-        overdue = transaction.scalars(_overdue(store)).one()
-    if overdue:
-        log.warning("letter_overdue", letters=overdue, hours=store.rules.letters.overdue_hours)

@@ -29,7 +29,6 @@ from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms.provider import Outgoing, ProviderStoppedError
 
-API = "https://api.twilio.com"
 STATUS_PATH = "/twilio/status"
 CONNECT_SECONDS = 5.0
 LONGEST_VALIDITY = timedelta(hours=10)  # Twilio's own limit of ValidityPeriod
@@ -115,7 +114,7 @@ class TwilioSettings:
     account: TwilioAccount
     public_url: str
     validity: timedelta
-    url: str = API
+    url: str
     timeout: float = 12.0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ivr.ami import AmiLink
 from ivr.asterisk import Asterisk, AsteriskSettings
 from ivr.script import Script
 from ivr.server import VoiceServer
@@ -66,6 +67,7 @@ class Service:
     asterisk: Asterisk
     settings: AsteriskSettings
     witness: AmiWitness
+    link: AmiLink
 
     def call(
         self, *steps: Step, caller: str = "0612345678", line: str = "3230", name: bytes = b""
@@ -104,13 +106,15 @@ def running_service(home: Path, **changes: Any) -> Iterator[Service]:
     hasher = CountingHasher()
     keys = KeyRing.create(home / "keys.json")
     store = replace(Store(database, keys, cheap_rules(), hasher, system_clock), **changes)
-    voice = VoiceServer(store, script)
+    ami_port = free_port(socket.SOCK_STREAM)
+    link = AmiLink("127.0.0.1", ami_port, "svi", Secret(AMI_SECRET))
+    voice = VoiceServer(store, script, move=link.announce_incident)
     host, port = voice.address
     settings = AsteriskSettings(
         sip_host="127.0.0.1",
         sip_port=free_port(socket.SOCK_DGRAM),
         agi_address=f"{host}:{port}",
-        ami_port=free_port(socket.SOCK_STREAM),
+        ami_port=ami_port,
         ami_secret=Secret(AMI_SECRET),
         home=home / "asterisk",
         root=ROOT,
@@ -124,6 +128,8 @@ def running_service(home: Path, **changes: Any) -> Iterator[Service]:
         asterisk.start()
         stack.callback(asterisk.stop)
         asterisk.wait_ready(READY_SECONDS)
+        stack.enter_context(link)
+        link.wait_up(READY_SECONDS)
         witness = AmiWitness(settings.ami_port)
         stack.callback(witness.close)
-        yield Service(home, store, hasher, script, voice, asterisk, settings, witness)
+        yield Service(home, store, hasher, script, voice, asterisk, settings, witness, link)

@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,7 @@ class Compose:
     secrets: Path
     sip_port: int
     gateway_port: int
+    api_port: int
 
     def run(self, *command: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run a command in the repository; give what it prints."""
@@ -181,7 +184,8 @@ def _make_project(folder: Path) -> Compose:
     """Choose its places and ports."""
     (folder / "storage.conf").write_text(STORAGE)
     (folder / "containers.conf").write_text(ENGINE)
-    sip_port, gateway_port = (free_port(kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM))
+    sip_port = free_port(socket.SOCK_DGRAM)
+    gateway_port, api_port = (free_port(socket.SOCK_STREAM) for _ in range(2))
     settings = {
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         "CONTAINERS_CONF": str(folder / "containers.conf"),
@@ -194,8 +198,9 @@ def _make_project(folder: Path) -> Compose:
         "SVI_RTP_START": str(RTP.start),
         "SVI_RTP_END": str(RTP.stop - 1),
         "SVI_GATEWAY_PORT": str(gateway_port),
+        "SVI_API_PORT": str(api_port),
     }
-    return Compose(os.environ | settings, folder / "secrets", sip_port, gateway_port)
+    return Compose(os.environ | settings, folder / "secrets", sip_port, gateway_port, api_port)
 
 
 @contextmanager
@@ -301,9 +306,16 @@ def test_asterisk_shows_its_calls_to_the_voice_server(project: Compose) -> None:
     assert project.in_container("voice", "svi", "calls", "--live") == ""
 
 
+def test_a_web_stack_of_this_machine_reaches_the_api(project: Compose) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{project.api_port}/v1/changes", timeout=10)
+    with closing(refused.value) as answer:
+        assert answer.status == 401
+
+
 def test_nothing_listens_but_sip_rtp_and_the_gateway(project: Compose) -> None:
     published = {f"udp {PUBLIC}:{port}" for port in (project.sip_port, *RTP)}
-    published.add(f"tcp 127.0.0.1:{project.gateway_port}")
+    published |= {f"tcp 127.0.0.1:{port}" for port in (project.gateway_port, project.api_port)}
     keepers = {
         Path(project.inspect(service, "{{.ConmonPidFile}}")).read_text() for service in SERVICES
     }

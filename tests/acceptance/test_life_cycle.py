@@ -1,20 +1,18 @@
-"""The life of a credential on real calls: the old code, the cut-over, an incident."""
+"""The life of a credential on real calls: the old code, the cut-over."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 from stdnum.fr.nir import calc_check_digits
 
-from shared import incident
-from shared.models import Credential, LoginSession
+from shared.models import Credential
 from tests.acceptance.caller import HangUp, Pause, Step, Type, WaitForEnd
 from tests.acceptance.conftest import Service, running_service
 from tests.acceptance.machine import wait_until
 from tests.store import CAISSE, PASSWORD, add_account, execute
-from tests.telephony import add_dossier, records, rules_of_the_cut_over
+from tests.telephony import records, rules_of_the_cut_over
 from tests.web import NIR
 from tests.web import add_dossier as add_owner
 
@@ -82,26 +80,3 @@ def test_after_the_cut_over_a_nir_and_a_code_by_sms_get_in(after: Service) -> No
     for content in (*written, bytes(after.witness.seen)):
         assert NIR.encode() not in content
         assert " ".join(keyed).encode() not in content
-
-
-def test_an_incident_in_mid_call_is_announced(service: Service) -> None:
-    """D15: at the next access, then an adviser."""
-    add_dossier(service.store, "5000003")
-    steps = [*typing(CAISSE, "5000003", PASSWORD), Pause(1.2), Type("1"), WaitForEnd(10)]
-    with ThreadPoolExecutor(1) as pool:
-        before = len(sessions(service))
-        calling = pool.submit(service.call, *steps, caller="0199000103")
-        wait_until(lambda: len(sessions(service)) > before, seconds=20)
-        incident.raise_incident(service.store, incident.SERVICE)
-        try:
-            result = calling.result()
-        finally:
-            incident.lift(service.store, incident.SERVICE)
-    assert result.heard[-3:] == ["incident", "transfert-conseiller", "conseiller-attente"]
-    assert "dernier-paiement" not in result.heard
-    assert "excuse-technique" not in result.heard
-
-
-def sessions(service: Service) -> list[bytes]:
-    with service.store.database.read() as transaction:
-        return list(transaction.scalars(select(LoginSession.token_hash)))

@@ -13,8 +13,6 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from sms.providers.twilio import API
-
 ACCOUNT_SID = "AC" + "0" * 31 + "1"
 TOKEN = "0123456789abcdef0123456789abcdef"
 PATH = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
@@ -48,7 +46,9 @@ class FakeTwilio:
         found = [one for one in reversed(self.taken) if one["to"] == to]
         size = int(request.query.get("PageSize", "50"))
         page = {"messages": found[:size], "page": 0, "page_size": size, "start": 0}
-        return web.json_response({**page, "next_page_uri": None, "uri": API + PATH})
+        return web.json_response(
+            {**page, "next_page_uri": None, "uri": "https://api.twilio.com" + PATH}
+        )
 
     def takes(self, times: int, then: Temper) -> Temper:
         """Accept the next message, that many times over, and treat its sender otherwise."""

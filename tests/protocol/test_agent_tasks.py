@@ -16,7 +16,6 @@ from click.testing import CliRunner
 
 from shared import agent_tasks
 from shared.agent_tasks import Answer, Kind, OtherTaskError, Task
-from shared.keyring import KeyRing
 from shared.store import Store
 from svi.__main__ import cli
 from svi.service import open_store, prepare_home
@@ -26,12 +25,6 @@ from tests.processes import Place, run_together
 from tests.store import CAISSE, NUMBER, add_account
 
 TOGETHER = 4
-
-
-@pytest.fixture
-def place(url: str, tmp_path: Path) -> Place:
-    KeyRing.create(tmp_path / "keys.json")
-    return Place(url, tmp_path / "keys.json")
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert [thread.name for thread in threading.enumerate() if "ami" in thread.name] == []
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -263,12 +263,23 @@ def test_hangs_up_by_name_or_uniqueid(name: str, found: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "found"), [("PJSIP/trunk-00000001", True), ("PJSIP/trunk-0000dead", False)]
 )
-def test_moves_a_call_to_the_apology(name: str, found: bool) -> None:
+@pytest.mark.parametrize(
+    ("move", "context", "extension"),
+    [
+        (AmiLink.apologise, "apology", "s"),
+        (lambda link, name: link.announce_incident(name, "2A"), "incident", "2A"),
+    ],
+    ids=["to the apology", "to an incident's announcement (D15)"],
+)
+def test_moves_a_call(
+    move: Callable[[AmiLink, str], bool], context: str, extension: str, name: str, *, found: bool
+) -> None:
     with Manager(well) as manager, manager.link() as link:
         wait_until(lambda: link.up)
-        assert link.apologise(name) is found
+        assert move(link, name) is found
     [asked] = [a for a in manager.peers[0].seen if a["Action"] == "Redirect"]
-    assert (asked["Context"], asked["Exten"], asked["Priority"]) == ("apology", "s", "1")
+    assert (asked["Channel"], asked["Context"]) == (name, context)
+    assert (asked["Exten"], asked["Priority"]) == (extension, "1")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +344,10 @@ def test_says_why_it_is_down_and_comes_back(first: Behaviour, reason: str) -> No
     assert [reason in log["reason"] for log in logs if log["event"] == "ami.down"] == [True]
 
 
-def test_a_link_cut_in_the_middle_of_an_answer_fails_the_call_at_once() -> None:
+def test_a_link_cut_in_the_middle_of_an_answer_fails_the_call_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ami, "ANSWER_SECONDS", 30.0)  # far from any delay of a loaded machine
     with Manager(cut_in_the_list, well) as manager, manager.link() as link:
         wait_until(lambda: link.up)
         begin = time.monotonic()
@@ -425,7 +439,8 @@ def test_threads_share_the_link_and_nothing_is_left_behind() -> None:
         wait_until(lambda: not (link._client and link._client._exchanges))
 
 
-def test_closing_frees_a_call_that_waits() -> None:
+def test_closing_frees_a_call_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ami, "ANSWER_SECONDS", 30.0)  # far from any delay of a loaded machine
     reasons: list[str] = []
     with Manager(silent_after_login) as manager, manager.link() as link:
         wait_until(lambda: link.up)

@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
+from shared import disclosure
 from shared.apikeys import Scope
+from shared.client import Dossier, ForeignHash, StoreClient
 from shared.credentials import Refusal
 from shared.sessions import Session
 from shared.store import Store
@@ -15,6 +18,7 @@ from tests.store import CAISSE, NUMBER, FakeClock, add_account, log_in, open_ses
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # this is about HTTP
 
+HERE, UNKNOWN = Dossier(CAISSE, NUMBER), Dossier(CAISSE, "9999999")
 CHOSEN = "50718264"
 COSTLY = "$argon2id$v=19$m=16777216,t=2,p=1$c29tZXNhbHQ$" + "A" * 43
 
@@ -43,30 +47,47 @@ def new_password(**fields: object) -> dict[str, object]:
     return {"scheme": "sha256", "hash": digest, "provisional": False} | fields
 
 
-def test_the_feed_is_followed_from_change_to_change(store: Store, api: Api) -> None:
+@pytest.fixture
+def client(api: Api) -> StoreClient:
+    return StoreClient(api.url, api.key)
+
+
+def test_the_feed_is_followed_from_change_to_change(store: Store, client: StoreClient) -> None:
     open_session(store)
-    changes = api.ask("GET", "/v1/changes?after=0").json["changes"]
+    changes = client.changes()
     assert [(one["event"], one["caisse"], one["number"]) for one in changes] == [
         ("issued", CAISSE, NUMBER),
         ("first-used", CAISSE, NUMBER),
     ]
     first, last = [one["id"] for one in changes]
-    assert [one["id"] for one in api.ask("GET", f"/v1/changes?after={first}").json["changes"]] == [
-        last
-    ]
-    assert api.ask("GET", f"/v1/changes?after={last}").json == {"changes": []}
+    assert [one["id"] for one in client.changes(first)] == [last]
+    assert client.changes(last) == []
 
 
-def test_what_the_web_stack_ends_is_over(store: Store, api: Api, clock: FakeClock) -> None:
-    assert tell(api, clock).json == {"result": "done"}
+def test_an_erased_dossier_is_told(store: Store, client: StoreClient) -> None:
+    """D16: its password first, then the dossier."""
+    disclosure.erase(store, CAISSE, NUMBER)
+    _, ended, erased = client.changes()
+    assert (ended["event"], ended["why"]) == ("ended", "erased")
+    assert (erased["event"], erased["kind"], erased["number"]) == ("erased", "dossier", NUMBER)
+    assert erased["credential"] is None
+
+
+def test_what_the_web_stack_ends_is_over(
+    store: Store, client: StoreClient, clock: FakeClock
+) -> None:
+    assert client.tell_change(uuid4(), clock.now, HERE) == "done"
     assert log_in(store) is Refusal.REFUSED
-    assert tell(api, clock).json == {"result": "unchanged"}
-    assert tell(api, clock, number="9999999").json == {"result": "unknown-account"}
+    assert client.tell_change(uuid4(), clock.now, HERE) == "unchanged"
+    assert client.tell_change(uuid4(), clock.now, UNKNOWN) == "unknown-account"
 
 
-def test_what_the_web_stack_creates_opens(store: Store, api: Api, clock: FakeClock) -> None:
-    clock.now = clock.now.replace(hour=11)
-    assert tell(api, clock, password=new_password()).json == {"result": "done"}
+def test_what_the_web_stack_creates_opens(
+    store: Store, client: StoreClient, clock: FakeClock
+) -> None:
+    clock.advance(timedelta(hours=2))
+    given = ForeignHash("sha256", hashlib.sha256(CHOSEN.encode()).hexdigest())
+    assert client.tell_change(uuid4(), clock.now, HERE, given) == "done"
     assert isinstance(log_in(store, CHOSEN), Session)
 
 

@@ -25,7 +25,7 @@ from svi.settings import Settings
 from tests.api import Api
 
 ADD = ["api", "keys", "add", "--client", "site-web", "--scope", "logins", "--days", "90"]
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture

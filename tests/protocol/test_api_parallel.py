@@ -1,43 +1,23 @@
 """Requests at the same instant have one effect: the same one, or the last step of one bascule."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
 
-import pytest
 from sqlalchemy import func, select
 
 from shared import idempotency
 from shared.client import ApiError, Opened, StoreClient, Visitor
 from shared.idempotency import Answer, Request, UnderWayError
-from shared.keyring import KeyRing
 from shared.models import AuditEntry, Credential, LoginSession, WebAccount
 from shared.secret import Secret
 from shared.store import Store
 from tests.api import running
 from tests.processes import Place, run_together
-from tests.store import PASSWORD, add_account, open_session
+from tests.store import PASSWORD, open_session
 from tests.web import NIR, WEB_PASSWORD, add_dossier
 
 TOGETHER = 4
 ROUNDS = 5
-
-
-@pytest.fixture
-def place(url: str, tmp_path: Path) -> Place:
-    keys = tmp_path / "keys.json"
-    KeyRing.create(keys)
-    return Place(url, keys)
-
-
-@pytest.fixture
-def shop(place: Place) -> Iterator[Store]:
-    """The store of this process, with one dossier."""
-    with closing(place.open()) as store:
-        add_account(store)
-        yield store
 
 
 def log_in_once(store: Store, rank: int) -> list[bytes]:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from uuid import UUID
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select, update
 
-from shared import incident, provisional
-from shared.client import ApiError, Asker, Claim, Opened, StoreClient, Visitor
+from shared import incident
+from shared.client import ApiError, Asker, CivilStatus, Claim, Opened, StoreClient, Visitor
 from shared.models import (
     Account,
     AuditEntry,
@@ -38,7 +38,6 @@ from tests.web import (
     last_code,
     make_web_account,
     sent,
-    web,
     wrong_code,
 )
 
@@ -47,8 +46,12 @@ CHOSEN = Secret(WEB_PASSWORD)
 OTHER = Secret(OTHER_WEB_PASSWORD)
 DOSSIER = Secret(PASSWORD)
 CLAIM = Claim(NIR, "Lefèvre", "sms")
+LINH = CivilStatus("Nguyen", "Linh", date(1999, 2, 28))
 NEWCOMER = PersonData(
-    surname="Nguyen", given_names="Linh", birth_date=date(1999, 2, 28), mobile="+33611223344"
+    surname=LINH.surname,
+    given_names=LINH.given_names,
+    birth_date=LINH.birth_date,
+    mobile="+33611223344",
 )
 
 
@@ -110,12 +113,13 @@ def test_a_login_opens_every_dossier_the_last_one_first(
 
 
 def test_a_person_without_nir_logs_in_with_the_provisional_identifier(
-    store: Store, client: StoreClient
+    store: Store, client: StoreClient, clock: FakeClock
 ) -> None:
-    """R20, R22: asked for again, then a password by a code, then the login."""
-    person_id = add_newcomer(store)
-    provisional.issue(store, person_id, web())
+    """R20: asked for, then a password by a code, then the login."""
+    add_newcomer(store)
+    client.request_first_identifier(Asker(CAISSE, "7777777", HERE.client), LINH)
     identifier = f"P{sent(store)[-1].content['digits']}"
+    clock.advance(timedelta(hours=1))
     code_id = client.request_recovery(HERE, Claim(identifier, "Nguyen", "sms"))
     steps = client.verify_recovery(HERE, code_id, last_code(store))
     client.recover_password(steps, CHOSEN)
@@ -283,18 +287,101 @@ def test_a_repeated_request_sends_one_code(store: Store, api: Api) -> None:
 def test_a_forgotten_identifier_is_sent_again(
     store: Store, client: StoreClient, clock: FakeClock
 ) -> None:
-    provisional.issue(store, add_newcomer(store), web())
+    add_newcomer(store)
+    client.request_first_identifier(Asker(CAISSE, "7777777", HERE.client), LINH)
     clock.advance(timedelta(hours=1))
-    client.request_identifier(HERE, "NGUYEN", "Linh", date(1999, 2, 28))
+    client.request_identifier(HERE, replace(LINH, surname="NGUYEN"))
     first, again = sent(store)
     assert (again.destination, again.content) == (NEWCOMER.mobile, first.content)
 
 
-def add_newcomer(store: Store) -> UUID:
-    """Add somebody without a NIR, in a dossier of her own; give the person's id."""
-    account_id = add_dossier(store, "7777777", NEWCOMER)
+def test_a_first_identifier_is_answered_alike_and_never_shown(
+    store: Store, api: Api, clock: FakeClock
+) -> None:
+    """D04: for who has a NIR, a number that does not exist, and twice too."""
+    add_newcomer(store)
+    body = {"caisse": CAISSE, "number": "7777777", "channel": "web", "client": HERE.client}
+    body |= {"surname": "Nguyen", "given_names": "Linh", "birth_date": "1999-02-28"}
+    claire = {"number": NUMBER, "surname": "Lefèvre", "given_names": "Claire"}
+    asked = [{}, {}, {"number": "9999999"}, claire | {"birth_date": "1995-10-07"}]
+    replies = [
+        api.ask("POST", "/v1/identifiers", body | one, idempotency=f"{at:016}")
+        for at, one in enumerate(asked)
+    ]
+    assert {(reply.status, reply.body) for reply in replies} == {(202, b'{"status":"accepted"}')}
+    assert [message.template for message in sent(store)] == ["provisional-identifier"]
+
+
+def test_an_incident_closes_first_identifiers(store: Store, client: StoreClient) -> None:
+    """D15: of the caisse that was named, whatever the number."""
+    incident.raise_incident(store, f"caisse:{CAISSE}")
+    for number in ("7777777", "9999999"):
+        asker = Asker(CAISSE, number, HERE.client)
+        assert refused(partial(client.request_first_identifier, asker, LINH)) == (503, "closed")
+
+
+def add_newcomer(store: Store) -> None:
+    """Add somebody without a NIR, in a dossier of her own."""
+    add_dossier(store, "7777777", NEWCOMER)
+
+
+# A person's own password, changed
+
+
+def test_a_person_changes_the_password_in_an_open_session(
+    store: Store, client: StoreClient
+) -> None:
+    """R07, R14: the one in force is asked for."""
+    make_web_account(store)
+    [before] = client.log_in_person(HERE, NIR, CHOSEN)
+    [opened] = client.log_in_person(HERE, NIR, CHOSEN)
+    change = partial(client.change_own_password, opened.session, HERE.client)
+    assert refused(lambda: change(OTHER, Secret("Encore2021abc"))) == (
+        401,
+        "current-password-refused",
+    )
+    with pytest.raises(ApiError) as error:
+        change(CHOSEN, Secret("Court1"))
+    assert (kind(error), error.value.reasons) == ((422, "password-refused"), ("too-short",))
+    change(CHOSEN, OTHER)
+    assert client.last_payment(opened.session) is None
+    assert refused(lambda: client.last_payment(before.session)) == (401, "session-over")
+    assert refused(lambda: client.log_in_person(HERE, NIR, CHOSEN)) == (401, "login-refused")
+    assert client.log_in_person(HERE, NIR, OTHER)
+
+
+def test_a_change_that_comes_twice_is_done_once(store: Store, api: Api) -> None:
+    """The second would else be refused: the password is another one by then."""
+    make_web_account(store)
+    [opened] = StoreClient(api.url, api.key).log_in_person(HERE, NIR, CHOSEN)
+    body = {"current": WEB_PASSWORD, "password": OTHER_WEB_PASSWORD, "client": HERE.client}
+    session = opened.session.token.reveal()
+    path = "/v1/session/web-password"
+    replies = [api.ask("POST", path, body, session=session, idempotency="f" * 16) for _ in range(2)]
+    assert [(reply.status, reply.body) for reply in replies] == [(204, b""), (204, b"")]
+
+
+def test_who_tries_the_current_password_is_counted_by_the_address(
+    store: Store, client: StoreClient
+) -> None:
+    """D05."""
+    make_web_account(store)
+    [opened] = client.log_in_person(HERE, NIR, CHOSEN)
+    refused(lambda: client.change_own_password(opened.session, "198.51.100.9", OTHER, CHOSEN))
+    address = store.keys.index("caller", "client:site-web:198.51.100.9")
     with store.database.read() as transaction:
-        return transaction.scalars(select(Person.id).where(Person.account_id == account_id)).one()
+        counted = select(ThrottleHit.key).where(ThrottleHit.bucket == "caller", ThrottleHit.counted)
+        assert transaction.scalars(counted).all() == [address]
+
+
+def test_a_session_of_the_dossier_changes_no_persons_password(
+    client: StoreClient, clock: FakeClock
+) -> None:
+    """D11."""
+    clock.now = datetime(2021, 10, 1, 9, 30, tzinfo=UTC)
+    session = client.log_in(Asker(CAISSE, NUMBER, HERE.client), DOSSIER)
+    change = partial(client.change_own_password, session, HERE.client)
+    assert refused(lambda: change(CHOSEN, OTHER)) == (403, "not-allowed")
 
 
 # The dossier's password

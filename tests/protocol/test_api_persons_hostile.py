@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from shared.models import IdempotentRequest, LoginSession, Message, ThrottleHit, VerificationCode
 from shared.store import Store
 from tests.api import Api, running
-from tests.store import PASSWORD
+from tests.store import CAISSE, NUMBER, PASSWORD
 from tests.web import NIR, WEB_PASSWORD, add_dossier, last_code, make_web_account
 
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # this is about HTTP
@@ -25,6 +25,9 @@ BODIES: dict[str, dict[str, object]] = {
     "/v1/recovery/verifications": FROM | {"code_id": CODE_ID, "code": "483920"},
     "/v1/identifier-requests": FROM
     | {"surname": "Lefèvre", "given_names": "Claire", "birth_date": "1995-10-07"},
+    "/v1/identifiers": FROM
+    | {"surname": "Lefèvre", "given_names": "Claire", "birth_date": "1995-10-07"}
+    | {"caisse": CAISSE, "number": NUMBER},
 }
 
 WRONG: dict[str, tuple[str, str, object]] = {
@@ -55,6 +58,10 @@ WRONG: dict[str, tuple[str, str, object]] = {
     "a day of a week": ("/v1/identifier-requests", "birth_date", "1995-W40-6"),
     "an instant": ("/v1/identifier-requests", "birth_date", "1995-10-07T00:00:00"),
     "seconds since 1970": ("/v1/identifier-requests", "birth_date", 813024000),
+    "no given name": ("/v1/identifiers", "given_names", ""),
+    "a number of six digits": ("/v1/identifiers", "number", "012345"),
+    "no caisse": ("/v1/identifiers", "caisse", "20"),
+    "no channel of persons": ("/v1/identifiers", "channel", "voice"),
 }
 
 

@@ -7,15 +7,16 @@ from datetime import date, timedelta
 from itertools import count
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from shared import bascule, provisional, recovery, web_accounts
+from shared.life_cycle import Key
 from shared.models import Account, Person, Route
 from shared.recovery import Claim
 from shared.secret import Secret
 from shared.store import Store
 from tests.api import Api, Reply, running
-from tests.store import PASSWORD, CountingHasher, FakeClock, execute, watch
+from tests.store import CAISSE, PASSWORD, CountingHasher, FakeClock, execute, watch
 from tests.web import (
     CLAIRE,
     HOLDER,
@@ -37,6 +38,7 @@ LOGIN = FROM | {"identifier": NIR, "password": WEB_PASSWORD}
 BASCULE = FROM | {"nir": NIR, "password": PASSWORD}
 RECOVERY = FROM | {"identifier": NIR, "birth_name": "Lefèvre", "route": "sms", "contact": None}
 REMINDER = FROM | {"surname": "Nguyen", "given_names": "Linh", "birth_date": "1999-02-28"}
+FIRST = REMINDER | {"caisse": CAISSE, "number": "7777777"}
 UNKNOWN_P = "P00000000"
 WRONG_PASSWORD = "Faux12345abc"
 CODE_ID = re.compile(rb'(?<="code_id":")[0-9a-f-]{36}(?=")')
@@ -102,21 +104,6 @@ LOGINS: dict[str, tuple[Callable[[Store], None], Body]] = {
 }
 
 
-@pytest.mark.parametrize(("before", "changes"), LOGINS.values(), ids=LOGINS)
-def test_refused_logins_look_alike(
-    store: Store,
-    api: Api,
-    hasher: CountingHasher,
-    before: Callable[[Store], None],
-    changes: Body,
-) -> None:
-    unknown = asked(store, api, "/v1/person-logins", LOGIN | {"identifier": UNKNOWN_NIR})
-    before(store)
-    computed = hasher.compared + hasher.pretended
-    assert asked(store, api, "/v1/person-logins", LOGIN | changes) == unknown
-    assert hasher.compared + hasher.pretended == computed + 1
-
-
 def locked_dossier(store: Store) -> None:
     for tried in range(5):
         bascule.begin(store, NIR, Secret("00000000"), web(f"198.51.100.{tried}"))
@@ -132,18 +119,32 @@ BEGINNINGS: dict[str, tuple[Callable[[Store], None], Body]] = {
 }
 
 
-@pytest.mark.parametrize(("before", "changes"), BEGINNINGS.values(), ids=BEGINNINGS)
-def test_refused_bascules_look_alike(
+REFUSED = {
+    f"{path} {name}": (path, like, before, changes)
+    for path, like, cases in (
+        ("/v1/person-logins", (LOGIN, "identifier"), LOGINS),
+        ("/v1/bascule", (BASCULE, "nir"), BEGINNINGS),
+    )
+    for name, (before, changes) in cases.items()
+}
+
+
+@pytest.mark.parametrize(("path", "like", "before", "changes"), REFUSED.values(), ids=REFUSED)
+def test_refusals_look_like_that_of_an_unknown_person(
+    *,
     store: Store,
     api: Api,
     hasher: CountingHasher,
+    path: str,
+    like: tuple[Body, str],
     before: Callable[[Store], None],
     changes: Body,
 ) -> None:
-    unknown = asked(store, api, "/v1/bascule", BASCULE | {"nir": UNKNOWN_NIR})
+    body, name = like
+    unknown = asked(store, api, path, body | {name: UNKNOWN_NIR})
     before(store)
     computed = hasher.compared + hasher.pretended
-    assert asked(store, api, "/v1/bascule", BASCULE | changes) == unknown
+    assert asked(store, api, path, body | changes) == unknown
     assert hasher.compared + hasher.pretended == computed + 1
 
 
@@ -217,14 +218,28 @@ def test_refused_codes_look_alike(
     assert asked(store, api, path, FROM | body) == unknown
 
 
+LINH = replace(
+    CLAIRE,
+    nir=None,
+    surname="Nguyen",
+    given_names="Linh",
+    birth_date=date(1999, 2, 28),
+    mobile="+33611223344",
+)
+
+
+def has_no_nir(store: Store) -> None:
+    add_dossier(store, "7777777", LINH)
+
+
+def has_a_nir(store: Store) -> None:
+    add_dossier(store, "7777777", replace(LINH, nir=NIR))
+
+
 def has_identifier(store: Store) -> None:
     """Linh has one, and nobody asked for it lately."""
-    linh = replace(CLAIRE, nir=None, surname="Nguyen", given_names="Linh")
-    linh = replace(linh, birth_date=date(1999, 2, 28), mobile="+33611223344")
-    account_id = add_dossier(store, "7777777", linh)
-    with store.database.read() as transaction:
-        person = transaction.scalars(select(Person).where(Person.account_id == account_id)).one()
-    provisional.issue(store, person.id, web())
+    has_no_nir(store)
+    provisional.request(store, Key(CAISSE, "7777777"), LINH, web())
     assert isinstance(store.clock, FakeClock)
     store.clock.advance(timedelta(hours=1))
 
@@ -242,3 +257,15 @@ def test_requests_for_an_identifier_look_alike(
     unknown = asked(store, api, "/v1/identifier-requests", REMINDER)
     before(store)
     assert asked(store, api, "/v1/identifier-requests", REMINDER) == unknown
+
+
+@pytest.mark.parametrize(
+    "before",
+    [has_no_nir, has_a_nir, has_identifier, has_identifier_sent_just_now, close_dossier],
+)
+def test_requests_for_a_first_identifier_look_alike(
+    store: Store, api: Api, before: Callable[[Store], None]
+) -> None:
+    unknown = asked(store, api, "/v1/identifiers", FIRST)
+    before(store)
+    assert asked(store, api, "/v1/identifiers", FIRST) == unknown

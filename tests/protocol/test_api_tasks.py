@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from shared.apikeys import Scope
+from shared.client import Done, Dossier, StoreClient
 from shared.store import Store
 from tests.api import Api, Reply, new_key, running
 from tests.letters import messages
 from tests.store import CAISSE, NUMBER, add_account
 
+HERE = Dossier(CAISSE, NUMBER)
 TASK = {"task": "nims-1", "kind": "password", "caisse": CAISSE, "number": NUMBER}
 
 
@@ -32,10 +34,12 @@ def test_a_task_is_done_once_whatever_its_idempotency_key(api: Api, store: Store
 
 
 def test_agents_may_know_what_came_of_it(api: Api) -> None:
-    ask(api, "1")
-    unknown = ask(api, "2", task="nims-2", number="7654321")
-    assert (unknown.status, unknown.json["answer"]) == (200, "unknown-account")
-    assert ask(api, "3", task="nims-3").json["reason"] == "too-often"
+    agents = StoreClient(api.url, api.key)
+    assert agents.do_task("nims-1", "password", HERE, "au guichet") == Done("done", None)
+    unknown = agents.do_task("nims-2", "password", Dossier(CAISSE, "7654321"))
+    assert unknown == Done("unknown-account", None)
+    assert agents.do_task("nims-3", "password", HERE) == Done("refused", "too-often")
+    assert agents.do_task("nims-4", "first-letters", HERE) == Done("refused", "has-password")
 
 
 def test_another_task_with_the_same_id_is_a_conflict(api: Api, store: Store) -> None:

@@ -23,7 +23,7 @@ from shared.claimants import COLUMNS
 from svi.__main__ import EXPECTED, cli
 
 SVI = Path(sys.executable).with_name("svi")
-SECONDS = 30.0
+SECONDS = 100.0
 STOP_SECONDS = 5.0
 
 CAISSE, NUMBER, PASSWORD, WRONG = "92", "0000354", "73920461", "16042738"
@@ -100,15 +100,15 @@ def held(home: Path) -> bytes:
 # Help
 
 
-def commands(group: click.Group, name: str = "svi") -> Iterator[tuple[str, click.Command]]:
-    """Give every command by its full name, the groups too."""
-    yield name, group
-    for command in group.commands.values():
-        full_name = f"{name} {command.name}"
-        if isinstance(command, click.Group):
-            yield from commands(command, full_name)
-        else:
-            yield full_name, command
+def commands(command: click.Command, name: str = "svi") -> Iterator[tuple[str, click.Command]]:
+    """Give a command by its full name, and those below it."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from commands(found, f"{name} {below}")
 
 
 COMMANDS = dict(commands(cli))
@@ -445,4 +445,5 @@ def test_a_voice_server_starts_when_it_has_its_prompts_and_ends_when_told(
     _, complaints = process.communicate(timeout=SECONDS)
     assert time.monotonic() - told < STOP_SECONDS
     assert process.returncode == 0
-    assert complaints == ""
+    # Nobody told it of a manager: operators are told what that means (D15).
+    assert [json.loads(line)["event"] for line in complaints.splitlines()] == ["calls_not_moved"]

@@ -323,10 +323,11 @@ async def test_without_twilio_there_is_no_callback(store: Store) -> None:
 async def test_ready_means_that_messages_go_out(store: Store) -> None:
     async with gateway(store) as working:
         assert await working.get("/healthz") == (200, {"status": "alive"})
-        assert await working.get("/readyz") == (200, {"database": True, "dispatcher": True})
+        ready = {"database": True, "dispatcher": True, "letters_overdue": 0}
+        assert await working.get("/readyz") == (200, ready)
     async with gateway(store, works=False) as halted:
         assert await halted.get("/healthz") == (200, {"status": "alive"})
-        assert await halted.get("/readyz") == (503, {"database": True, "dispatcher": False})
+        assert await halted.get("/readyz") == (503, ready | {"dispatcher": False})
 
 
 @pytest.mark.asyncio
@@ -336,7 +337,8 @@ async def test_without_its_database_the_gateway_lives_but_is_not_ready(
     away = replace(store, database=Database(f"postgresql+psycopg://nobody@/none?host={tmp_path}"))
     async with gateway(away) as waiting:
         assert (await waiting.get("/healthz"))[0] == 200
-        assert await waiting.get("/readyz") == (503, {"database": False, "dispatcher": True})
+        parts = {"database": False, "dispatcher": True, "letters_overdue": None}
+        assert await waiting.get("/readyz") == (503, parts)
         assert await waiting.call_back(uuid4(), callback("delivered")) == 503
     away.close()
 
@@ -349,11 +351,11 @@ async def test_a_stuck_database_does_not_hang_the_probe(
     unstuck = threading.Event()
     asked: list[float] = []
 
-    def stuck(_: Store) -> bool:
+    def stuck(_: Store) -> int | None:
         asked.append(time.monotonic())
-        return unstuck.wait(10)
+        return 0 if unstuck.wait(10) else None
 
-    monkeypatch.setattr("sms.http._answers", stuck)
+    monkeypatch.setattr("sms.http._overdue", stuck)
     async with gateway(store) as waiting:
         for _ in range(5):
             assert (await waiting.get("/readyz"))[0] == 503

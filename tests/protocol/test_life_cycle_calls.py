@@ -600,6 +600,43 @@ def test_an_incident_while_a_password_is_typed_is_announced(
     assert call.variables == {"SVI_NEXT": "adviser", "SVI_PLATFORM": f"caisse-{CAISSE}"}
 
 
+def test_an_incident_while_a_password_is_asked_for_is_announced(
+    voice: VoiceServer, store: Store
+) -> None:
+    """D15: « mot de passe oublié » sends nothing, and says so to everybody."""
+    add_account(store)
+    for number in (NUMBER, OTHER_NUMBER):
+        with SimulatedCall(voice.address, groups=[CAISSE, number, "#"], patient=True) as call:
+            call.wait_heard("oubli-confirmer", END_SECONDS)
+            incident.raise_incident(store, HERE)
+            call.type("1")
+            call.wait_end(END_SECONDS)
+            incident.lift(store, HERE)
+        assert call.heard[-2:] == ANNOUNCED
+        assert "oubli-demande" not in call.heard
+    assert sent(store) == []
+    assert last_call(store, voice)[0] == "closed"
+
+
+@pytest.mark.parametrize("scope", [incident.SERVICE, VOICE, HERE])
+def test_an_incident_while_a_nir_is_typed_is_announced(
+    after: Store, script: Script, scope: str
+) -> None:
+    """D15: no code is sent, whether the NIR is on file or not (D04)."""
+    add_paid_owner(after)
+    with running(after, script) as voice:
+        for nir in (KEYED, UNKNOWN_KEYED):
+            with SimulatedCall(voice.address, groups=[CAISSE, "1"], patient=True) as call:
+                call.wait_heard("nir", END_SECONDS)
+                incident.raise_incident(after, scope)
+                call.type(nir)
+                call.wait_end(END_SECONDS)
+                incident.lift(after, scope)
+            assert call.heard[-2:] == ANNOUNCED
+            assert "code-demande" not in call.heard
+    assert sent(after) == []
+
+
 def test_an_incident_while_a_code_is_awaited_is_announced(after: Store, script: Script) -> None:
     """D15: the code is not called wrong."""
     add_paid_owner(after)

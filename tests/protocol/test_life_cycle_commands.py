@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from shared import claimants
 from shared.password_import import COLUMNS
 from svi.__main__ import cli
 
@@ -52,6 +53,27 @@ def test_an_admin_ends_a_password(
     done = svi("accounts", arguments[0], *HOME, *arguments[1:])
     assert (done.exit_code, done.output) == (0, f"{said}\n")
     assert shown(svi) == states
+
+
+def test_a_closed_dossier_is_shown_as_one_and_not_filled_again(svi: Svi, tmp_path: Path) -> None:
+    shown_before = svi("accounts", "show", *HOME).output.splitlines()[0]
+    svi("accounts", "move", *HOME, "--to-caisse", "75", "--to-number", "0004711")
+    assert svi("accounts", "show", *HOME).output.splitlines()[0] == shown_before.replace(
+        "affilie,", "affilie, fermé,"
+    )
+    row = {"caisse": CAISSE, "numero": NUMBER, "role": "conjoint", "situation": "affilie"}
+    row |= {"nom": "Petit", "naissance": "1990-04-05"}
+    file = tmp_path / "claimants.csv"
+    lines = [claimants.COLUMNS, [row.get(column, "") for column in claimants.COLUMNS]]
+    file.write_text("\n".join(";".join(cells) for cells in lines), encoding="utf-8")
+    done = svi("accounts", "import", str(file))
+    assert (done.exit_code, done.output.splitlines()[-2:]) == (
+        0,
+        [
+            "0 personnes ajoutées, 0 mises à jour, 0 inchangées",
+            "1 laissées de côté : leur dossier est fermé",
+        ],
+    )
 
 
 @pytest.mark.parametrize("command", ["separate", "revoke"])

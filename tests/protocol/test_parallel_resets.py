@@ -1,19 +1,15 @@
 """Passwords asked for and used at the same instant, by threads and processes (D03, D06)."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 from threading import Barrier
 from uuid import UUID
 
-import pytest
 from sqlalchemy import func, select
 
 from shared import outbox
-from shared.keyring import KeyRing
 from shared.models import AuditEntry, Credential, CredentialState, Message, SendAttempt
 from shared.origin import Origin
 from shared.resets import request_password
@@ -25,21 +21,6 @@ from tests.store import CAISSE, NUMBER, STRANGER, FakeClock, add_account, log_in
 
 TOGETHER = 4
 MESSAGES = 60
-
-
-@pytest.fixture
-def place(url: str, tmp_path: Path) -> Place:
-    keys = tmp_path / "keys.json"
-    KeyRing.create(keys)
-    return Place(url, keys)
-
-
-@pytest.fixture
-def shop(place: Place) -> Iterator[Store]:
-    """The store of this process, with one dossier."""
-    with closing(place.open()) as store:
-        add_account(store)
-        yield store
 
 
 def _ask(store: Store, rank: int = 0, number: str = NUMBER) -> None:

@@ -133,12 +133,30 @@ def test_audit_purge(home: Path) -> None:
 def test_keys(home: Path) -> None:
     before = KeyRing.load(home / "keys.json")
     assert _ok("keys", "add")[0].startswith("clé 2 ajoutée")
-    assert _ok("keys", "rotate")[-1] == "2 valeurs sous la clé 2, ancienne clé détruite"
+    assert _ok("keys", "rotate")[-1] == "3 valeurs sous la clé 2, ancienne clé détruite"
+    assert _ok("keys", "status")[0] == "clé de scellement   2"
     _ok("keys", "pseudonyms")
     after = KeyRing.load(home / "keys.json")
     assert (list(after.sealing), after.indexing) == ([2], before.indexing)
     assert after.pseudonyms != before.pseudonyms
     assert _mode(home / "keys.json") == 0o600
+
+
+def test_a_pseudonym_key_that_is_too_old_is_told(home: Path) -> None:
+    """D16: for the supervision, by the exit code."""
+    path = home / "keys.json"
+    ring = json.loads(path.read_text(encoding="utf-8"))
+    for since, shown in (
+        ("2021-10-09T22:00:00+00:00", "du 2021-10-10 00:00:00"),
+        (None, "d'âge inconnu"),
+    ):
+        path.write_text(json.dumps(ring | {"pseudonyms_since": since}), encoding="utf-8")
+        result = _run("keys", "status")
+        assert result.exit_code == 1
+        assert f"clé de pseudonymes  {shown}" in result.output
+        assert "lancez : svi keys pseudonyms" in result.output
+    _ok("keys", "pseudonyms")
+    _ok("keys", "status")
 
 
 def test_export_and_erase(home: Path, tmp_path: Path) -> None:

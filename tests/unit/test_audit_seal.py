@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,11 +16,11 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, audit_seal
-from shared.audit_seal import LONGEST_TRANSACTION, Fault, Head, Kind
+from shared.audit_seal import LONGEST_TRANSACTION, Fault, Head, Kind, Verdict
 from shared.keyring import KeyRing
 from shared.models import AuditBatch, AuditEntry, AuditLink
 from shared.origin import Origin
-from shared.retention import AUDIT_DAYS, tidy
+from shared.retention import tidy
 from shared.rules import Channel
 from shared.store import Store
 from svi import service
@@ -29,6 +29,7 @@ from tests.store import FakeClock, execute
 
 VOICE = Origin(Channel.VOICE, call_id="call-1")
 ROWS = 5
+AUDIT_DAYS = 365  # D16
 
 
 def _note(store: Store, count: int = 1, at: datetime | None = None) -> None:
@@ -108,9 +109,13 @@ def _add_link(transaction: Transaction, row: int) -> None:
     transaction.add(AuditLink(audit_id=added.id, batch_id=2, mac=bytes(32)))
 
 
-def _delete_batch(transaction: Transaction, _row: int) -> None:
-    links = delete(AuditLink).where(AuditLink.batch_id == 2)
-    transaction.execute(links)
+def _delete_links(transaction: Transaction, row: int) -> None:
+    batch = transaction.get_one(AuditLink, row).batch_id
+    transaction.execute(delete(AuditLink).where(AuditLink.batch_id == batch))
+
+
+def _delete_batch(transaction: Transaction) -> None:
+    transaction.execute(delete(AuditLink).where(AuditLink.batch_id == 2))
     transaction.execute(delete(AuditBatch).where(AuditBatch.id == 2))
 
 
@@ -119,7 +124,7 @@ def _later(transaction: Transaction, row: int) -> None:
     entry.at += timedelta(microseconds=1)
 
 
-# What a thief does to the 7th row (in batch 2 of 3), and what verification says of it.
+# What a thief does to the 2nd row of a batch, and what verification says of it.
 TAMPERED: list[tuple[str, Tamper, Kind, bool]] = [
     # what                        how                             kind          the row is named
     ("another event", _set(event="login-refused"), Kind.ALTERED, True),
@@ -137,22 +142,54 @@ TAMPERED: list[tuple[str, Tamper, Kind, bool]] = [
     ("row deleted", _delete_row, Kind.MISSING, True),
     ("link deleted", _delete_link, Kind.MISSING, False),
     ("row and link deleted", _delete_both, Kind.MISSING, False),
-    ("batch deleted, with its links", _delete_batch, Kind.MISSING, False),
+    ("batch's links deleted", _delete_links, Kind.MISSING, False),
 ]
 
 
+@pytest.mark.parametrize("batch", [2, 3], ids=["in the middle", "the last"])
 @pytest.mark.parametrize(
     ("tamper", "kind", "named"),
     [pytest.param(*case, id=name) for name, *case in TAMPERED],
 )
 def test_what_a_thief_does_is_named(
-    sealed: Store, tamper: Tamper, kind: Kind, *, named: bool
+    sealed: Store, tamper: Tamper, kind: Kind, *, named: bool, batch: int
 ) -> None:
-    row = _ids(sealed)[ROWS + 1]
+    """Sealing goes on after it, and hides nothing."""
+    row = _ids(sealed)[(batch - 1) * ROWS + 1]
     execute(sealed, lambda transaction: tamper(transaction, row))
+    for _ in range(2):
+        fault = audit_seal.verify(sealed).fault
+        assert fault is not None
+        assert (fault.kind, fault.batch, fault.row) == (kind, batch, row if named else None)
+        _note(sealed)
+        audit_seal.seal_new(sealed)
+
+
+def test_of_several_altered_rows_the_first_is_named(sealed: Store) -> None:
+    rows = _ids(sealed)[-3:]
+    execute(sealed, lambda t: [_set(event="login-refused")(t, row) for row in rows])
     fault = audit_seal.verify(sealed).fault
     assert fault is not None
-    assert (fault.kind, fault.batch, fault.row) == (kind, 2, row if named else None)
+    assert (fault.kind, fault.batch, fault.row) == (Kind.ALTERED, 3, rows[0])
+
+
+def test_a_batch_cut_out_of_the_chain_is_named(sealed: Store) -> None:
+    execute(sealed, _delete_batch)
+    fault = audit_seal.verify(sealed).fault
+    assert fault is not None
+    assert (fault.kind, fault.batch, fault.row) == (Kind.MISSING, 2, None)
+
+
+def test_what_is_not_sealed_yet_is_all_that_can_be_altered_unseen(
+    sealed: Store, clock: FakeClock
+) -> None:
+    """docs/securite.md: nor can a row be slipped in for longer ago than the look-back."""
+    exported = audit_seal.head(sealed)
+    _note(sealed, 2, at=clock.now - LONGEST_TRANSACTION + timedelta(microseconds=1))
+    execute(sealed, lambda transaction: _delete_row(transaction, _ids(sealed)[-1]))
+    execute(sealed, lambda transaction: _set(event="voided")(transaction, _ids(sealed)[-1]))
+    verdict = audit_seal.verify(sealed, exported)
+    assert (verdict.rows, verdict.unsealed, verdict.fault) == (3 * ROWS, 1, None)
 
 
 def test_a_row_slipped_into_a_batch_is_named(sealed: Store) -> None:
@@ -168,6 +205,24 @@ def test_a_row_slipped_in_for_a_time_long_sealed_is_named(sealed: Store, clock: 
     late = _ids(sealed)[-1]
     expected = Fault(Kind.ADDED, None, late, clock.now - LONGEST_TRANSACTION)
     assert audit_seal.verify(sealed).fault == expected
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=3650)])
+def test_what_comes_after_the_clock_is_set_back_is_sealed(
+    store: Store, clock: FakeClock, ahead: timedelta
+) -> None:
+    """A batch from the future makes nothing that happens now a row slipped in."""
+    clock.advance(ahead)
+    _note(store)
+    audit_seal.seal_new(store)
+    clock.advance(-ahead)
+    _note(store)
+    assert audit_seal.verify(store) == Verdict(1, 1, None)
+    assert audit_seal.seal_new(store) == 1
+    clock.advance(timedelta(hours=3))
+    _note(store)
+    assert audit_seal.seal_new(store) == 1
+    assert audit_seal.verify(store) == Verdict(3, 0, None)
 
 
 def test_the_newest_batches_cut_off_are_found_by_a_head(sealed: Store) -> None:
@@ -289,6 +344,20 @@ def test_whole_days_of_more_than_12_months_go_and_the_rest_is_still_proven(
     _note(store, ROWS)
     audit_seal.seal_new(store)
     assert audit_seal.verify(store, exported).fault is None
+
+
+def test_a_batch_sealed_by_a_wrong_clock_goes_in_its_turn(store: Store, clock: FakeClock) -> None:
+    """As by a machine that starts in 1970: it is not older than the one before it."""
+    today = clock.now
+    for now in (today, datetime(1970, 1, 1, tzinfo=UTC), today):
+        clock.now = now
+        _note(store)
+        assert audit_seal.seal_new(store) == 1
+    assert audit_seal.purge(store, AUDIT_DAYS) == 0
+    assert audit_seal.verify(store) == Verdict(3, 0, None)
+    clock.advance(timedelta(days=AUDIT_DAYS + 1))
+    assert audit_seal.purge(store, AUDIT_DAYS) == 3
+    assert audit_seal.verify(store) == Verdict(0, 0, None)
 
 
 def test_a_thief_s_own_purge_is_named(store: Store, clock: FakeClock) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from shared import claimants, credentials
+from shared import claimants, credentials, disclosure
 from shared.claimants import COLUMNS, ImportResult, import_claimants
 from shared.csv_file import Finding, ImportRefusedError
 from shared.errors import SettingsError, StoreError
@@ -543,6 +543,16 @@ def test_created_updated_and_unchanged_are_counted(store: Store, tmp_path: Path)
         line(HUGO, nom="Neuve", role="autre"),
     )
     assert import_claimants(store, path) == ImportResult(created=1, updated=1, unchanged=1)
+
+
+def test_lines_of_a_closed_dossier_are_left_aside(store: Store, tmp_path: Path) -> None:
+    """D16: whoever was erased stays so, though the file still names them; others come in."""
+    import_claimants(store, file_of(tmp_path, line(CLAIRE)))
+    disclosure.erase(store, CLAIRE["caisse"], CLAIRE["numero"])
+    elsewhere = line(HUGO, numero="7654321")
+    path = file_of(tmp_path, line(CLAIRE), line(HUGO), elsewhere)
+    assert import_claimants(store, path) == ImportResult(1, 0, 0, closed=2)
+    assert [person.surname for person in people(store)] == [None, "Petit"]
 
 
 def test_people_who_are_not_in_the_file_stay(store: Store, tmp_path: Path) -> None:

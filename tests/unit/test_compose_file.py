@@ -9,18 +9,24 @@ from typing import Any
 import pytest
 import yaml
 
+from svi.settings import Settings
+
 REPOSITORY = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "docker-compose.demo.yml")
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / FILES[0]).read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - inside a container
 RTP = "${SVI_RTP_START:-10000}-${SVI_RTP_END:-10199}"
 PUBLISHED = {
     "asterisk": [
         "${SVI_PUBLIC_ADDRESS:-127.0.0.1}:${SVI_SIP_PORT:-5060}:5060/udp",
         f"${{SVI_PUBLIC_ADDRESS:-127.0.0.1}}:{RTP}:{RTP}/udp",
     ],
-    "gateway": ["127.0.0.1:${SVI_GATEWAY_PORT:-4580}:4580"],
+    "gateway": [
+        "127.0.0.1:${SVI_GATEWAY_PORT:-4580}:4580",
+        "127.0.0.1:${SVI_API_PORT:-4581}:4581",
+    ],
 }
 NEVER_PUBLISHED = ("postgres", "voice")
 SECRET_NAME = re.compile("PASSWORD|SECRET|TOKEN|KEY|ACCOUNT", re.IGNORECASE)
@@ -29,6 +35,15 @@ CREDENTIAL_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
 def test_only_sip_rtp_and_the_loopback_are_published() -> None:
     assert {name: s["ports"] for name, s in SERVICES.items() if "ports" in s} == PUBLISHED
+
+
+def test_the_ports_published_are_those_that_the_gateway_listens_on() -> None:
+    settings = Settings()
+    inside = [int(port.rsplit(":", 1)[1]) for port in PUBLISHED["gateway"]]
+    assert inside == [settings.gateway_port, settings.api_port]
+    environment = SERVICES["gateway"]["environment"]
+    assert environment["SVI_GATEWAY_HOST"] == environment["SVI_API_HOST"] == EVERYWHERE
+    assert not environment.keys() & {"SVI_GATEWAY_PORT", "SVI_API_PORT"}
 
 
 @pytest.mark.parametrize("service", NEVER_PUBLISHED)

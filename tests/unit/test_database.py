@@ -28,13 +28,23 @@ NOW = FakeClock()()
 
 @pytest.fixture
 def database(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """A migrated database that waits for a lock for a fifth of a second instead of 5 s."""
-    if url.startswith("sqlite"):
-        monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
-    else:
-        monkeypatch.setattr(database_module, "POSTGRESQL_OPTIONS", "-c lock_timeout=200ms")
+    """A migrated database that waits for a minute: others may keep this machine busy."""
+    _wait(monkeypatch, 60)
     with closing(Database(url)) as database:
         yield database
+
+
+@pytest.fixture
+def impatient(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A migrated database that waits for a lock for a fifth of a second instead of 5 s."""
+    _wait(monkeypatch, 0.2)
+    with closing(Database(url)) as database:
+        yield database
+
+
+def _wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(database_module, "WAIT_SECONDS", seconds)
+    monkeypatch.setattr(database_module, "POSTGRESQL_OPTIONS", f"-c lock_timeout={seconds}s")
 
 
 @pytest.fixture
@@ -181,14 +191,14 @@ def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
         assert _accounts(database) == 0
 
 
-def test_a_lock_keeps_others_with_the_same_key_off(database: Database) -> None:
+def test_a_lock_keeps_others_with_the_same_key_off(impatient: Database) -> None:
     def lock_again() -> None:
-        with database.write() as second:
-            database.lock(second, b"key of 8", b"another key")
+        with impatient.write() as second:
+            impatient.lock(second, b"key of 8", b"another key")
             second.scalars(select(Account)).all()
 
-    with database.write() as first:
-        database.lock(first, b"another key")
+    with impatient.write() as first:
+        impatient.lock(first, b"another key")
         first.scalars(select(Account)).all()
         with pytest.raises(StoreDownError):
             lock_again()
@@ -201,15 +211,15 @@ def test_locks_of_different_keys_do_not_meet(postgresql_database: Database) -> N
         postgresql_database.lock(second, b"key of 9", b"some other key")
 
 
-def test_a_lock_held_too_long_is_an_error_without_effect(database: Database) -> None:
-    with database.write() as transaction:
+def test_a_lock_held_too_long_is_an_error_without_effect(impatient: Database) -> None:
+    with impatient.write() as transaction:
         transaction.add(_account())
-    with database.write() as holder:
+    with impatient.write() as holder:
         holder.scalars(select(Account).with_for_update()).all()
-        with pytest.raises(StoreDownError) as raised, database.write() as waiting:
+        with pytest.raises(StoreDownError) as raised, impatient.write() as waiting:
             waiting.scalars(select(Account).with_for_update()).one().situation = "changed"
     _shows_nothing(raised.value)
-    with database.read() as transaction:
+    with impatient.read() as transaction:
         assert transaction.scalars(select(Account.situation)).all() == ["affilie"]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from shared import disclosure, dossier, web_accounts
+from shared import disclosure, dossier, feed, web_accounts
 from shared.credentials import Refusal
 from shared.errors import SessionEndedError
 from shared.models import (
@@ -126,6 +126,21 @@ def test_after_erasure_nobody_is_left_and_nothing_opens(store: Store) -> None:
     assert {"dossier-erased", "read-last-payment"} <= events
     with pytest.raises(SessionEndedError):
         dossier.last_payment(store, session)
+
+
+def test_the_web_stack_hears_of_it_once(store: Store) -> None:
+    """R04: also of a dossier that nothing opened any more, and after the end of what did."""
+    _fill(store)
+    add_dossier(store, OTHER_NUMBER, password=None)
+    for number in (NUMBER, OTHER_NUMBER, NUMBER):
+        disclosure.erase(store, CAISSE, number)
+    told = [(one.number, one.event, one.kind, one.why) for one in feed.since(store, 0)]
+    assert told[-4:] == [
+        (NUMBER, "ended", "password", "erased"),
+        (NUMBER, "ended", "password", "erased"),  # the one on its way
+        (NUMBER, "erased", "dossier", None),
+        (OTHER_NUMBER, "erased", "dossier", None),
+    ]
 
 
 def test_a_person_keeps_the_web_account_for_another_dossier(store: Store) -> None:

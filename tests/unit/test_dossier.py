@@ -164,7 +164,7 @@ def test_who_may_read(store: Store, role: Role | None, *, delegated: bool, expec
     else:
         with pytest.raises(NotAllowedError):
             dossier.last_payment(store, session)
-        assert _events(store) == []
+        assert _events(store) == [("access-refused", account_id)]
 
 
 def test_a_person_of_another_dossier_may_nothing(store: Store) -> None:
@@ -202,9 +202,11 @@ def test_a_delegation_withdrawn_ends_what_it_allowed_at_once(store: Store) -> No
     with pytest.raises(NotAllowedError):
         dossier.last_payment(store, theirs)
     assert _events(store) == [
+        ("access-refused", account_id),
         ("delegation-given", account_id),
         ("read-last-payment", account_id),
         ("delegation-withdrawn", account_id),
+        ("access-refused", account_id),
     ]
 
 

@@ -24,6 +24,21 @@ def test_its_rights_are_those_asked_for(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
 
 
+@pytest.mark.parametrize(("user", "kept"), [(0, True), (10001, False)], ids=["root", "another"])
+def test_what_root_replaces_stays_its_owner_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, *, kept: bool
+) -> None:
+    """Else a key renewed by root could not be read by the service."""
+    given: list[tuple[int, int]] = []
+    path = tmp_path / "file"
+    path.write_text("old")
+    owner = (path.stat().st_uid, path.stat().st_gid)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+    write_whole(path, "new")
+    assert given == ([owner] if kept else [])
+
+
 @pytest.mark.parametrize("step", ["fchmod", "fsync", "replace"])
 def test_a_failure_leaves_the_old_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

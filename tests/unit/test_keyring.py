@@ -53,6 +53,8 @@ DAMAGED = {
     "a number": "1",
     "no current": json.dumps({"sealing": {"1": KEY}, "indexing": KEY, "pseudonyms": KEY}),
     "current is no number": _ring(current="one"),
+    "pseudonyms of no day": _ring(pseudonyms_since="yesterday"),
+    "pseudonyms of no zone": _ring(pseudonyms_since="2021-11-01T00:00:00"),
     "current is null": _ring(current=None),
     "current has no key": _ring(current=2),
     "current is too large": _ring(current=65_536, sealing={"65536": KEY}),

@@ -11,8 +11,9 @@ import pytest
 import structlog
 from sqlalchemy import func, select, update
 
-from shared import credentials, outbox, resets
+from shared import credentials, life_cycle, outbox, resets
 from shared.credentials import Expired, Refusal
+from shared.life_cycle import Key
 from shared.models import (
     AuditEntry,
     Base,
@@ -337,6 +338,31 @@ def test_a_letter_under_way_ends_nothing_and_is_not_repeated(
     assert states(store) == ["active", "ended", "pending"]
     assert log_in(store, first) is Refusal.REFUSED
     assert isinstance(log_in(store), Session)
+
+
+@pytest.mark.parametrize("over", ["revoked", "used"])
+def test_a_letter_that_is_over_is_under_way_no_more(
+    store: Store, clock: FakeClock, over: str
+) -> None:
+    """D03: else its owner, who has no mobile, would be locked out until the ten days are over."""
+    add_account(store, mobile=None)
+    ask(store)
+    if over == "used":
+        assert isinstance(log_in(store, sent_password(store)), Session)
+    else:
+        life_cycle.revoke(store, Key(CAISSE, NUMBER), Origin(Channel.ADMIN), reissue=False)
+    clock.advance(DAY)
+    ask(store)
+    assert states(store)[-1] == "pending"
+
+
+def test_letters_are_not_counted_as_sms(store: Store, clock: FakeClock) -> None:
+    """D06 limits passwords by SMS: a mobile told to an adviser serves at once."""
+    add_account(store, mobile=None)
+    ask(store)
+    set_contacts(store, PersonData(mobile=OWNER))
+    ask(store)
+    assert sorted(message.route for message in messages(store)) == ["letter", "sms"]
 
 
 def test_an_sms_and_a_letter_may_both_be_under_way(store: Store, clock: FakeClock) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text
 
 import shared
-from shared import audit_seal, before, dossier, rotation
+from shared import audit_seal, before, dossier, key_check, rotation
 from shared.before import Change
 from shared.credentials import Refusal
 from shared.database import Database
@@ -19,7 +19,7 @@ from shared.errors import SettingsError, StoreDownError
 from shared.keyring import KeyRing
 from shared.models import Person
 from shared.origin import Origin
-from shared.retention import AUDIT_DAYS, tidy
+from shared.retention import tidy
 from shared.rules import Channel
 from shared.sessions import Session
 from shared.store import Store
@@ -30,6 +30,7 @@ DOCUMENT = Path(shared.__file__).parents[1] / "docs/securite.md"
 ROLES = ("svi", "svi_purge")
 WEB = Origin(Channel.WEB)
 NOW = FakeClock()()
+AUDIT_DAYS = 365  # D16
 
 
 def _store(url: str, keys: KeyRing) -> Store:
@@ -64,6 +65,8 @@ def test_without_its_keys_a_database_opens_nothing_and_says_nothing(
         KeyRing.load(tmp_path / "lost.json")
     others = KeyRing.create(tmp_path / "others.json")
     stranger = Store(store.database, others, store.rules, store.hasher, store.clock)
+    with pytest.raises(SettingsError, match="not the key ring"):  # and no service starts
+        key_check.check(stranger)
     assert log_in(stranger) is Refusal.REFUSED
     audit_seal.seal_new(store)
     assert audit_seal.verify(stranger).fault is not None
@@ -93,6 +96,7 @@ def test_the_service_s_role_does_all_its_work(
         add_account(store)
         dossier.last_payment(store, open_session(store))
         assert audit_seal.seal_new(store) > 0
+        key_check.check(store)
         with store.database.write() as transaction:
             person = transaction.scalars(select(Person)).one()
             before.note(store, transaction, Change("contacts-changed", NOW, WEB, person))
@@ -148,7 +152,10 @@ def test_the_other_role_purges_whole_days(roles: Callable[[str], str], keys: Key
         later = replace(store, clock=lambda: store.clock() + timedelta(days=AUDIT_DAYS + 1))
         with pytest.raises(StoreDownError, match="InsufficientPrivilege"):
             audit_seal.purge(later, AUDIT_DAYS)
+        key_check.check(store)
         with closing(Database(roles("svi_purge"))) as database:
+            key_check.check(replace(store, database=database))  # as `svi audit purge` begins
+            assert not database.schema().missing
             assert audit_seal.purge(replace(later, database=database), AUDIT_DAYS) == sealed
         verdict = audit_seal.verify(store)
     assert (verdict.rows, verdict.unsealed, verdict.fault) == (0, 0, None)

@@ -1,6 +1,7 @@
 """What is kept, and how long (D16)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -8,14 +9,16 @@ import pytest
 from sqlalchemy import func, select, update
 
 from shared.models import (
+    AgentTask,
     Base,
     CallRecord,
+    LetterRun,
     LoginSession,
     Message,
     SendAttempt,
     VerificationCode,
 )
-from shared.retention import TABLE, tidy
+from shared.retention import table, tidy
 from shared.store import Store
 from tests.store import FakeClock, add_account, execute, open_session
 
@@ -49,6 +52,15 @@ def _code(store: Store, at: datetime) -> None:
     execute(store, lambda t: t.add(row))
 
 
+def _task(store: Store, at: datetime) -> None:
+    row = AgentTask(id="NIMS-1", request_mac=bytes(32), at=at, answer="done")
+    execute(store, lambda t: t.add(row))
+
+
+def _run(store: Store, at: datetime) -> None:
+    execute(store, lambda t: t.add(LetterRun(id=uuid4(), created_at=at)))
+
+
 def _message(store: Store, at: datetime) -> None:
     message_id = uuid4()
     message = Message(
@@ -74,12 +86,15 @@ KEPT: list[tuple[str, type[Base], Callable[[Store, datetime], None], timedelta]]
     ("call records", CallRecord, _call, 365 * DAY),
     ("sessions", LoginSession, _session, 1 * DAY),
     ("verification codes", VerificationCode, _code, 1 * DAY),
-    ("messages", Message, _message, 365 * DAY),
+    ("messages and letter runs", Message, _message, 365 * DAY),
+    ("messages and letter runs", LetterRun, _run, 365 * DAY),
+    ("agents' requests", AgentTask, _task, 365 * DAY),
 ]
 
 
 @pytest.mark.parametrize(
-    ("model", "make", "kept"), [pytest.param(*case, id=name) for name, *case in KEPT]
+    ("model", "make", "kept"),
+    [pytest.param(model, make, kept, id=model.__name__) for _, model, make, kept in KEPT],
 )
 def test_what_is_kept_so_long_goes_then(
     store: Store,
@@ -106,6 +121,40 @@ def test_a_message_on_its_way_is_never_forgotten(store: Store, clock: FakeClock)
         assert transaction.scalar(select(func.count()).select_from(Message)) == 1
 
 
+def test_a_run_is_kept_as_long_as_its_letters(store: Store, clock: FakeClock) -> None:
+    """One that nobody confirmed waits for a person, however old it is."""
+    _run(store, clock.now)
+    _message(store, clock.now)
+    with store.database.read() as transaction:
+        run_id = transaction.scalars(select(LetterRun.id)).one()
+    under_way = update(Message).values(ended_at=None, state="sending", route="letter")
+    execute(store, lambda t: t.execute(under_way.values(run_id=run_id)))
+    clock.advance(1000 * DAY)
+    assert _runs_after_tidying(store) == 1
+    confirmed = update(Message).values(ended_at=clock.now, state="accepted")
+    execute(store, lambda t: t.execute(confirmed))
+    clock.advance(365 * DAY)
+    assert _runs_after_tidying(store) == 1
+    clock.advance(MOMENT)
+    assert _runs_after_tidying(store) == 0
+
+
+def _runs_after_tidying(store: Store) -> int:
+    tidy(store)
+    with store.database.read() as transaction:
+        return transaction.scalars(select(func.count()).select_from(LetterRun)).one()
+
+
+def test_a_deployment_keeps_its_own_times(store: Store, clock: FakeClock) -> None:
+    rules = store.rules.retention.model_copy(update={"call_days": 10})
+    store = replace(store, rules=store.rules.model_copy(update={"retention": rules}))
+    _call(store, clock.now)
+    clock.advance(10 * DAY + MOMENT)
+    tidy(store)
+    with store.database.read() as transaction:
+        assert transaction.scalar(select(func.count()).select_from(CallRecord)) == 0
+
+
 def test_the_table_says_how_long(store: Store) -> None:
-    days = {one.what: one.days * DAY for one in TABLE}
+    days = {one.what: one.days * DAY for one in table(store.rules.retention)}
     assert {name: days[name] for name, *_ in KEPT} == {name: kept for name, *_, kept in KEPT}

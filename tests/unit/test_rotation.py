@@ -1,21 +1,27 @@
 """A new sealing key while the service goes on: no login is lost, no old key is left (D13)."""
 
+import json
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 from sqlalchemy import LargeBinary, func, select, update
+from structlog.testing import capture_logs
 
-from shared import credentials, idempotency, rotation
+from shared import credentials, idempotency, key_check, rotation
 from shared.before import Change, note
 from shared.credentials import NOBODY
 from shared.errors import SealError, SettingsError
+from shared.files import write_whole
 from shared.idempotency import Answer, Request
 from shared.keyring import KeyRing, prefix
 from shared.models import Base, Credential, Person
@@ -26,7 +32,7 @@ from shared.rules import Channel, CredentialKind
 from shared.sessions import Session
 from shared.store import Store
 from tests.processes import Place
-from tests.store import CAISSE, NUMBER, add_account, execute, log_in
+from tests.store import CAISSE, NUMBER, FakeClock, add_account, execute, log_in
 from tests.web import (
     CLAIRE,
     add_dossier,
@@ -36,6 +42,8 @@ from tests.web import (
 )
 
 ACCOUNTS = 30
+RENEWED = datetime(2021, 11, 1, tzinfo=UTC)
+MOMENT = timedelta(microseconds=1)
 
 
 def _no_wait(_seconds: float) -> None:
@@ -60,6 +68,7 @@ def _fill(store: Store) -> None:
     add_person(store, account_id, PersonData(surname="Petit", landline="+33141111111"))
     make_web_account(store)
     request_password(store, CAISSE, NUMBER, Origin(Channel.WEB))
+    key_check.check(store)
     idempotency.once(store, Request("caf.fr", "k" * 16, "x"), lambda: Answer(200, b"{}"))
     with store.database.write() as transaction:
         person = transaction.scalars(select(Person).limit(1)).one()
@@ -141,6 +150,50 @@ def test_a_key_is_known_before_it_is_used(live: Store, path: Path) -> None:
     assert rotation.rotate(live, path, wait=_no_wait).version == 2
 
 
+def test_an_add_knows_of_the_one_before(keys: KeyRing, path: Path) -> None:
+    """Else its key would take the place of one that was copied to other machines."""
+    other = KeyRing.load(path)
+    rotation.add_key(keys, path)
+    with pytest.raises(SettingsError, match="under way"):
+        rotation.add_key(other, path)
+    assert KeyRing.load(path).sealing == keys.sealing
+
+
+# What changes the key ring; two at once would each lose what the other wrote.
+CHANGES: list[Callable[[Store, Path], object]] = [
+    lambda store, path: rotation.add_key(store.keys, path),
+    lambda store, path: rotation.rotate(store, path, wait=_no_wait),
+    lambda store, path: rotation.renew_pseudonyms(store.keys, path, RENEWED),
+    lambda _, path: KeyRing.create(path),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["add", "rotate", "pseudonyms", "create"])
+def test_one_command_at_a_time_changes_the_keys(
+    live: Store, path: Path, change: Callable[[Store, Path], object]
+) -> None:
+    add_account(live)
+
+    def meanwhile(_seconds: float) -> None:
+        other = replace(live, keys=KeyRing.load(path))
+        with pytest.raises(SettingsError, match="another command"):
+            change(other, path)
+
+    before = KeyRing.load(path)
+    assert rotation.rotate(live, path, wait=meanwhile).version == 2
+    after = KeyRing.load(path)
+    assert (list(after.sealing), after.pseudonyms) == ([2], before.pseudonyms)
+    assert isinstance(log_in(live), Session)
+
+
+def test_what_a_killed_change_left_is_deleted(live: Store, path: Path) -> None:
+    """A key that is destroyed is nowhere any more, nor in what was to become the file."""
+    left = path.with_name(".keys.json.x1y2z3")
+    left.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    rotation.rotate(live, path, wait=_no_wait)
+    assert [one.name for one in path.parent.glob(".*")] == []
+
+
 def test_what_is_damaged_is_counted_and_holds_nothing_up(live: Store, path: Path) -> None:
     for number in range(3):
         add_account(live, f"{number:07}")
@@ -189,9 +242,39 @@ def test_a_dropped_key_opens_nothing(live: Store, path: Path) -> None:
 def test_pseudonyms_of_before_lead_to_nobody(keys: KeyRing, path: Path) -> None:
     other = KeyRing.load(path)
     known = keys.pseudonym("92/0000354")
-    rotation.renew_pseudonyms(keys, path)
+    rotation.renew_pseudonyms(keys, path, RENEWED)
     assert keys.pseudonym("92/0000354") == other.pseudonym("92/0000354") != known
+    assert (other.pseudonyms_since, KeyRing.load(path).pseudonyms_since) == (RENEWED, RENEWED)
     assert KeyRing.load(path).sealing == other.sealing
+
+
+AGES = [
+    # age of the key              alarm
+    (timedelta(0), False),
+    (timedelta(days=32), False),
+    (timedelta(days=32) + MOMENT, True),
+]
+
+
+@pytest.mark.parametrize(("age", "alarm"), AGES)
+def test_after_a_month_the_alarm_of_the_pseudonyms_sounds(
+    store: Store, keys: KeyRing, path: Path, clock: FakeClock, age: timedelta, *, alarm: bool
+) -> None:
+    """D16: also when the ring was renewed by a command, beside the service."""
+    rotation.renew_pseudonyms(KeyRing.load(path), path, clock.now)
+    clock.advance(age)
+    with capture_logs() as logs:
+        rotation.warn_of_pseudonyms(store)
+    assert [entry["event"] for entry in logs] == ["pseudonym_key_overdue"] * alarm
+
+
+def test_a_key_of_unknown_age_is_overdue(path: Path, store: Store) -> None:
+    """As in the rings of earlier versions."""
+    ring = json.loads(path.read_text(encoding="utf-8"))
+    del ring["pseudonyms_since"]
+    write_whole(path, json.dumps(ring), mode=0o600)
+    old = KeyRing.load(path)
+    assert rotation.pseudonyms_overdue(old, store.rules.retention, store.clock())
 
 
 def test_no_login_is_lost_while_two_processes_log_in(url: str, keys: KeyRing, path: Path) -> None:

@@ -22,6 +22,9 @@ def test_the_shipped_limits_are_those_of_the_decisions() -> None:
     assert throttle.partner_factor == 10
     assert (throttle.alarm_factor, throttle.breaker_factor) == (3, 10)
     assert throttle.breaker_minimum == 20_000
+    kept = rules.retention
+    days = {kept.audit_days, kept.call_days, kept.message_days, kept.task_days}
+    assert (days, kept.pseudonym_key_days) == ({365}, 32)  # D16
 
 
 FAULTS = {  # what is wrong: (text that ships, text in its place, what the message names)

@@ -119,6 +119,14 @@ def test_what_is_over_or_forged_reads_nothing(
         assert "read-last-payment" not in transaction.scalars(select(AuditEntry.event)).all()
 
 
+def test_a_session_of_a_closed_dossier_reads_nothing(store: Store, session: Session) -> None:
+    """R08: one that was opened while the dossier was being closed is of its newest epoch."""
+    closed = update(Account).values(closed_at=store.clock())
+    execute(store, lambda transaction: transaction.execute(closed))
+    with pytest.raises(SessionEndedError):
+        dossier.last_payment(store, session)
+
+
 def test_a_session_lives_as_long_as_the_rules_say(
     store: Store, session: Session, clock: FakeClock
 ) -> None:

@@ -1,20 +1,41 @@
 """Taking back what was done in a window (D15, R39)."""
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, cast, get_args
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Table, func, insert, select, update
 
-from shared import audit, before, credentials, dossier, resets, voiding
+from shared import (
+    apikeys,
+    audit,
+    before,
+    credentials,
+    disclosure,
+    dossier,
+    life_cycle,
+    password_import,
+    provisional,
+    resets,
+    voiding,
+    web_accounts,
+    web_changes,
+)
+from shared.apikeys import Scope
+from shared.audit import Event
 from shared.before import Change
 from shared.credentials import Refusal
+from shared.errors import NotAllowedError
+from shared.hashing import read_foreign
+from shared.life_cycle import Key
 from shared.models import (
     Account,
     AuditEntry,
@@ -28,6 +49,7 @@ from shared.models import (
     Role,
     Situation,
     VoidedEntry,
+    WebAccount,
 )
 from shared.origin import Origin
 from shared.people import PersonData, open_person, seal_person
@@ -35,7 +57,9 @@ from shared.rules import Channel
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
-from shared.voiding import Result, Window
+from shared.voiding import HARMLESS, READ, UNDO, Result, Window
+from shared.web_changes import WebChange
+from tests.processes import Place, run_together
 from tests.store import (
     CAISSE,
     NUMBER,
@@ -47,7 +71,14 @@ from tests.store import (
     log_in,
     open_session,
 )
-from tests.web import HUGO, add_dossier, add_person, make_web_account
+from tests.web import (
+    CLAIRE,
+    HUGO,
+    WEB_PASSWORD,
+    add_dossier,
+    add_person,
+    make_web_account,
+)
 
 T1 = datetime(2021, 10, 10, 19, 0, tzinfo=UTC)  # 21:00 in Paris (R39)
 T2 = datetime(2021, 10, 11, 6, 0, tzinfo=UTC)
@@ -166,6 +197,21 @@ def test_a_contact_changed_again_since_is_left_to_a_person(store: Store) -> None
     assert NUMBER not in repr(left)
 
 
+@pytest.mark.parametrize("close", ["erase", "move"])
+def test_in_a_closed_dossier_nothing_is_put_back(store: Store, close: str) -> None:
+    """D16: what was erased stays so. R08: a dossier that moved took the contact with it."""
+    add_account(store)
+    _change_mobile(store, THIEF, INSIDE)
+    assert isinstance(store.clock, FakeClock)
+    store.clock.now = AFTER
+    if close == "erase":
+        disclosure.erase(store, CAISSE, NUMBER)
+    else:
+        life_cycle.move(store, HOME, ABROAD, ADMIN)
+    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert _allocataire(store).mobile == (None if close == "erase" else THIEF)
+
+
 def test_a_damaged_image_is_left_to_a_person(store: Store) -> None:
     add_account(store)
     _change_mobile(store, THIEF, INSIDE)
@@ -174,11 +220,247 @@ def test_a_damaged_image_is_left_to_a_person(store: Store) -> None:
     assert _allocataire(store).mobile == THIEF
 
 
-def test_what_nobody_has_named_is_left_to_a_person(store: Store) -> None:
+def test_an_event_of_a_newer_version_is_left_to_a_person(store: Store) -> None:
     account_id = add_account(store)
     with store.database.write() as transaction:
-        audit.note(transaction, "something-new", INSIDE, WEB, account_id)
+        audit.note(transaction, cast(Event, "something-new"), INSIDE, WEB, account_id)
     assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+
+
+def test_every_event_is_placed_once() -> None:
+    """What audit.py can note is a read, harmless, or has something that is done about it."""
+    reads = [event for event in get_args(Event) if event.startswith(READ)]
+    assert Counter([*reads, *HARMLESS, *UNDO]) == Counter(get_args(Event))
+
+
+DOSSIERS = 20
+
+
+def _void(store: Store, _rank: int) -> object:
+    return voiding.void(store, WINDOW)
+
+
+def test_of_several_voids_at_once_each_dossier_gets_one_password(place: Place) -> None:
+    with closing(place.open()) as store:
+        assert isinstance(store.clock, FakeClock)
+        for number in range(DOSSIERS):
+            store.clock.now = T1 - timedelta(days=40)
+            add_account(store, f"{number:07}", mobile=f"+336120001{number:02}")
+            store.clock.now = INSIDE
+            resets.request_password(store, CAISSE, f"{number:07}", WEB)
+        assert run_together(place, 3, _void) == [{Result.REPLACED: DOSSIERS}] * 3
+        with store.database.read() as transaction:
+            issued = transaction.scalars(
+                select(Credential.account_id).where(Credential.origin == CredentialOrigin.INCIDENT)
+            ).all()
+    assert (len(issued), len(set(issued))) == (DOSSIERS, DOSSIERS)
+
+
+HOME, ABROAD = Key(CAISSE, NUMBER), Key("92", "7654321")
+ADMIN = Origin(Channel.ADMIN)
+CHOSEN = "50718264"  # on the web, or in an earlier system
+WITHOUT_NIR = replace(CLAIRE, nir=None, email=None)
+
+
+def _separate(store: Store, _: Path) -> None:
+    life_cycle.separate(store, HOME, ADMIN)
+
+
+def _move(store: Store, _: Path) -> None:
+    life_cycle.move(store, HOME, ABROAD, ADMIN)
+
+
+def _revoke(store: Store, _: Path) -> None:
+    life_cycle.revoke(store, HOME, ADMIN, reissue=False)
+
+
+def _revoke_and_reissue(store: Store, _: Path) -> None:
+    life_cycle.revoke(store, HOME, ADMIN, reissue=True)
+
+
+def _end_on_web(store: Store, _: Path) -> None:
+    change = WebChange(uuid4(), HOME, store.clock(), None)
+    assert web_changes.apply(store, change, "caf.fr") is web_changes.Result.DONE
+
+
+def _create_on_web(store: Store, _: Path) -> None:
+    digest = hashlib.sha256(CHOSEN.encode()).hexdigest()
+    change = WebChange(uuid4(), HOME, store.clock(), read_foreign("sha256", digest))
+    assert web_changes.apply(store, change, "caf.fr") is web_changes.Result.DONE
+
+
+def _import_password(store: Store, folder: Path) -> None:
+    digest = hashlib.sha256(CHOSEN.encode()).hexdigest()
+    cells = {"type": "mot-de-passe", "procede": "sha256", "empreinte": digest}
+    _import(store, folder, cells | {"cree_le": "2021-10-10"})
+
+
+def _import_code(store: Store, folder: Path) -> None:
+    digest = hashlib.sha256(b"4826").hexdigest()
+    _import(store, folder, {"type": "code", "procede": "sha256", "empreinte": digest})
+
+
+def _import(store: Store, folder: Path, cells: dict[str, str]) -> None:
+    right = {"caisse": CAISSE, "numero": NUMBER} | cells
+    columns = password_import.COLUMNS
+    lines = [";".join(columns), ";".join(right.get(column, "") for column in columns)]
+    file = folder / "passwords.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert password_import.import_passwords(store, file).taken == 1
+
+
+def _erase(store: Store, _: Path) -> None:
+    assert disclosure.erase(store, CAISSE, NUMBER)
+
+
+def _add_api_key(store: Store, _: Path) -> None:
+    apikeys.add(store, "caf-fr", [Scope.LOGINS], timedelta(days=1))
+
+
+def _revoke_api_key(store: Store, _: Path) -> None:
+    _add_api_key(store, _)
+    assert apikeys.revoke(store, apikeys.every(store)[0].id)
+
+
+# What becomes of an act of the window, and the changes that are a person's to look at.
+Act = Callable[[Store, Path], None]
+REPLACED_ONE = {Result.REPLACED: 1}
+ACTS: list[tuple[Act, dict[Result, int], list[str]]] = [
+    # act              what came of it    left to a person
+    (_separate, REPLACED_ONE, ["separation"]),
+    (_move, REPLACED_ONE, ["account-moved", "account-opened-by-move"]),
+    (_revoke, {}, ["password-revoked"]),
+    (_revoke_and_reissue, REPLACED_ONE, ["password-revoked"]),
+    (_end_on_web, {}, ["password-ended-on-web"]),
+    (_create_on_web, REPLACED_ONE, []),
+    (_import_password, REPLACED_ONE, []),
+    (_import_code, REPLACED_ONE, []),
+    (_erase, {}, ["dossier-erased"]),
+    (_add_api_key, {}, ["api-key-added"]),
+    (_revoke_api_key, {}, ["api-key-added", "api-key-revoked"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("act", "counts", "rest"), ACTS, ids=[case[0].__name__.strip("_") for case in ACTS]
+)
+def test_what_is_taken_back_and_what_a_person_looks_at(
+    store: Store, tmp_path: Path, act: Act, counts: dict[Result, int], rest: list[str]
+) -> None:
+    password = None if act is _import_code else PASSWORD
+    add_account(store, password=password)
+    with _at(store, INSIDE):
+        act(store, tmp_path)
+    assert voiding.void(store, WINDOW) == counts | ({Result.BY_HAND: len(rest)} if rest else {})
+    assert [one.event for one in voiding.by_hand(store, WINDOW)] == rest
+    with store.database.read() as transaction:
+        usable = transaction.scalars(
+            select(Credential.origin).where(Credential.state != CredentialState.ENDED)
+        ).all()
+        on_its_way = transaction.scalars(
+            select(Message.template).where(
+                Message.state == "queued", Message.template.in_([*resets.Template])
+            )
+        ).all()
+    untouched = act in {_add_api_key, _revoke_api_key}
+    assert usable == [*["given"] * untouched, *["incident"] * len(counts)]
+    assert on_its_way == ["password"] * len(counts)
+
+
+@pytest.mark.parametrize("act", [_create_on_web, _import_password])
+def test_a_password_of_another_system_is_revoked_and_replaced(
+    store: Store, tmp_path: Path, act: Act
+) -> None:
+    """Neither it nor the one that it ended opens the dossier: the one in the SMS does."""
+    add_account(store)
+    with _at(store, INSIDE):
+        act(store, tmp_path)
+        assert isinstance(log_in(store, CHOSEN), Session)
+    voiding.void(store, WINDOW)
+    for secret in (CHOSEN, PASSWORD):
+        assert log_in(store, secret) is Refusal.REFUSED
+    assert isinstance(log_in(store, _last_password(store)), Session)
+
+
+def _ask_for_an_identifier(store: Store) -> None:
+    provisional.request(store, HOME, WITHOUT_NIR, WEB)
+
+
+def _identifiers(store: Store) -> list[str]:
+    """Give the provisional identifiers that log in."""
+    with store.database.read() as transaction:
+        rows = transaction.scalars(select(WebAccount).where(WebAccount.ended_at.is_(None))).all()
+    return [
+        store.keys.open(
+            row.provisional_sealed or b"", "web-account", str(row.id), "provisional"
+        ).decode()
+        for row in rows
+    ]
+
+
+def test_an_identifier_given_in_the_window_is_withdrawn(store: Store) -> None:
+    """R20: with its message; its owner asks for another, and gets one that is new."""
+    add_dossier(store, owner=WITHOUT_NIR)
+    with _at(store, INSIDE):
+        _ask_for_an_identifier(store)
+        [withdrawn] = _identifiers(store)
+    assert voiding.void(store, WINDOW) == {Result.UNDONE: 1}
+    assert (_identifiers(store), _destinations(store)) == ([], [])
+    assert isinstance(store.clock, FakeClock)
+    store.clock.advance(timedelta(days=1))
+    _ask_for_an_identifier(store)
+    [given] = _identifiers(store)
+    assert given != withdrawn
+
+
+def test_an_identifier_in_use_is_left_to_a_person(store: Store) -> None:
+    """One that was chosen a password for since: the void takes back the window's alone."""
+    add_dossier(store, owner=WITHOUT_NIR)
+    with _at(store, INSIDE):
+        _ask_for_an_identifier(store)
+    with store.database.write() as transaction:
+        person = transaction.scalars(select(Person)).one()
+        hashed = store.hasher.hash(Secret(WEB_PASSWORD))
+        web_accounts.set_password(store, transaction, person, hashed, WEB)
+    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert len(_identifiers(store)) == 1
+
+
+def test_an_identifier_and_its_password_of_the_window_are_both_taken_back(store: Store) -> None:
+    add_dossier(store, owner=WITHOUT_NIR)
+    with _at(store, INSIDE):
+        _ask_for_an_identifier(store)
+        assert isinstance(store.clock, FakeClock)
+        store.clock.advance(timedelta(minutes=1))
+        with store.database.write() as transaction:
+            person = transaction.scalars(select(Person)).one()
+            hashed = store.hasher.hash(Secret(WEB_PASSWORD))
+            web_accounts.set_password(store, transaction, person, hashed, WEB)
+    assert voiding.void(store, WINDOW) == {Result.UNDONE: 1, Result.REVOKED: 1}
+    assert _identifiers(store) == []
+
+
+def test_a_web_change_told_before_its_password_was_named_is_left_to_a_person(store: Store) -> None:
+    """Rows of an earlier version have no subject."""
+    account_id = add_account(store)
+    with store.database.write() as transaction:
+        audit.note(transaction, "password-created-on-web", INSIDE, WEB, account_id)
+    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+
+
+def test_who_was_refused_has_read_nothing(store: Store) -> None:
+    """R39: a refused access is audited, and concerns nobody."""
+    account_id = add_dossier(store)
+    with _at(store, INSIDE):
+        session = open_session(store)
+        execute(store, lambda t: t.execute(update(Account).values(situation="primo-demandeur")))
+        with pytest.raises(NotAllowedError):  # R32
+            dossier.give_delegation(store, session)
+    with store.database.read() as transaction:
+        refused = select(AuditEntry).where(AuditEntry.event == "access-refused")
+        assert transaction.scalars(refused).one().account_id == account_id
+    assert voiding.void(store, WINDOW) == {}
+    assert list(voiding.concerned(store, WINDOW)) == []
 
 
 @pytest.mark.parametrize("given", [True, False])

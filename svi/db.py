@@ -1,0 +1,54 @@
+"""`svi db`: the schema of the database, and its upgrade to this program's."""
+
+import click
+
+from svi.service import check_schema, load_settings, open_database
+
+
+@click.group()
+def db() -> None:
+    """La base de données : son schéma, et sa mise à jour après celle du programme.
+
+    \b
+    Exemples :
+      svi db status
+      svi db upgrade
+    """
+
+
+@db.command()
+def status() -> None:
+    """Montre le schéma de la base et celui du programme ; finit en erreur s'ils diffèrent.
+
+    \b
+    Exemple :
+      svi db status
+    """
+    with open_database(load_settings()) as database:
+        schema = database.schema()
+    click.echo(f"base       {schema.revision or 'vide'}")
+    click.echo(f"programme  {schema.latest}")
+    if schema.missing:
+        click.echo(f"manque     {' '.join(schema.missing)}")
+    check_schema(schema)
+
+
+@db.command()
+def upgrade() -> None:
+    """Met le schéma de la base à celui du programme : en entier, ou pas du tout.
+
+    À faire services arrêtés, après une sauvegarde : aucune commande ne revient en arrière. Peut
+    être interrompue et relancée ; lancée deux fois à la fois, la deuxième attend la première.
+
+    \b
+    Exemple :
+      svi db upgrade
+    """
+    settings = load_settings()
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open_database(settings) as database:
+        if not database.schema().newer:
+            database.migrate(lambda revision: click.echo(f"{revision} : prêt"))
+        schema = database.schema()
+    check_schema(schema)
+    click.echo(f"la base est au schéma {schema.latest}")

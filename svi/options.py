@@ -1,0 +1,6 @@
+"""Options that several commands share."""
+
+import click
+
+caisse_option = click.option("--caisse", required=True, help="La caisse, par exemple 92.")
+number_option = click.option("--number", required=True, help="Les 7 chiffres du numéro.")
