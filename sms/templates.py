@@ -11,19 +11,13 @@ from shared import notices, settings_file
 from shared.errors import SettingsError
 from shared.outbox import TemplateError
 from shared.resets import Template
+from sms import gsm7
 
 DEFAULT_FILE = Path(__file__).with_name("templates.toml")
 
-SEGMENT = 160  # septets of a message that fits one SMS (3GPP TS 23.040)
 SENDER = re.compile(r"[A-Za-z0-9]{1,11}")
-LINK = re.compile(r"(?i)://|www\.|\b[a-z0-9-]+\.[a-z]{2,}/")
-
-# 3GPP TS 23.038, the default alphabet; each of the extension table takes two septets.
-BASIC = frozenset(
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-EXTENSION = frozenset("\f^{}\\[~]|€")
+# Whatever looks like a domain a telephone makes one to click; caf.fr alone leads nowhere else.
+LINK = re.compile(r"(?i)://|\bcaf\.fr/|\b(?!caf\.fr\b)[\w-]+\.[^\W\d_]{2,}")
 
 # What each template is filled with, at its longest.
 LONGEST: Mapping[str, Mapping[str, str]] = {
@@ -42,7 +36,7 @@ class _Text:
     text: str
 
     def fill(self, variables: Mapping[str, str]) -> str:
-        return self.text.format_map({name: _grouped(value) for name, value in variables.items()})
+        return self.text.format_map({name: _written(value) for name, value in variables.items()})
 
 
 class Templates:
@@ -84,15 +78,15 @@ def check(path: Path = DEFAULT_FILE) -> list[str]:
         return [str(error)]
 
 
-def septets(text: str) -> int:
-    """Count the septets of a text that GSM-7 can write."""
-    return len(text) + sum(letter in EXTENSION for letter in text)
+def _written(value: str) -> str:
+    """Write digits in groups, as people read and key them, the rest in GSM-7 (D14).
 
-
-def _grouped(digits: str) -> str:
-    """Write digits in groups, as people read and key them (D14): 1234 5678, 123 456."""
-    size = 4 if len(digits) % 4 == 0 else 3
-    return " ".join(digits[at : at + size] for at in range(0, len(digits), size))
+    1234 5678, 123 456.
+    """
+    if not (value.isascii() and value.isdecimal()):
+        return gsm7.transliterate(value)
+    size = 4 if len(value) % 4 == 0 else 3
+    return " ".join(value[at : at + size] for at in range(0, len(value), size))
 
 
 def _findings(table: Mapping[str, Any]) -> Iterator[str]:
@@ -126,11 +120,11 @@ def _of_text(name: str, text: str) -> Iterator[str]:
 
 
 def _of_filled(text: str) -> Iterator[str]:
-    foreign = sorted(set(text) - BASIC - EXTENSION)
+    foreign = gsm7.foreign(text)
     if foreign:
         yield f"hors de l'alphabet GSM-7 : {' '.join(foreign)}"
-    elif septets(text) > SEGMENT:
-        yield f"{septets(text)} septets au plus long ; un SMS en contient {SEGMENT}"
+    elif (length := len(gsm7.encode(text))) > gsm7.ALONE:
+        yield f"{length} septets au plus long ; un SMS en contient {gsm7.ALONE}"
     if LINK.search(text):
         yield "pas d'adresse sur laquelle cliquer ; « caf.fr » seul est permis"
 

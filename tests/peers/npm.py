@@ -1,4 +1,4 @@
-"""Third-party judges that npm brings: Prism, which knows Twilio's contract, and Twilio's signer.
+"""Third-party judges that npm brings: Prism, which knows Twilio's contract, and Twilio's own tools.
 
 `package-lock.json` beside this file says which; nothing is downloaded while tests run.
 """
@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def prism(command: str, port: int, *rest: str) -> Iterator[str]:
 
     With `--errors` whatever breaks the contract is answered as an error that names the fault.
     """
-    program = need(MODULES / ".bin/prism", f"run: npm ci --prefix {HERE.relative_to(ROOT)}")
+    program = needed_module(".bin/prism")
     arguments = ["-h", "127.0.0.1", "-p", str(port), "--errors", *rest]
     process = subprocess.Popen(
         [str(program), command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -94,15 +94,31 @@ def free_port() -> int:
 
 def npm_signature(token: str, url: str, params: Mapping[str, str]) -> str:
     """Sign a webhook with Twilio's npm package."""
-    need(MODULES / "twilio", f"run: npm ci --prefix {HERE.relative_to(ROOT)}")
-    signed = subprocess.run(
-        ["node", HERE / "sign.js"],
-        input=json.dumps({"token": token, "url": url, "params": params}),
+    return _node("sign.js", "twilio", {"token": token, "url": url, "params": params})
+
+
+def npm_segments(texts: Sequence[str]) -> list[list[tuple[str, bytes]]]:
+    """Split texts with Twilio's npm package: each SMS's text, and its septets as octets."""
+    split = json.loads(_node("segments.js", "sms-segments-calculator", texts))
+    return [[(said, bytes(septets)) for said, septets in segments] for segments in split]
+
+
+def needed_module(name: str) -> Path:
+    """Give where an npm package is, or fail with what to do."""
+    return need(MODULES / name, f"run: npm ci --prefix {HERE.relative_to(ROOT)}")
+
+
+def _node(script: str, module: str, question: object) -> str:
+    """Give what one of our scripts makes of a question, with an npm package's help."""
+    needed_module(module)
+    answered = subprocess.run(
+        ["node", HERE / script],
+        input=json.dumps(question),
         capture_output=True,
         check=True,
         text=True,
     )
-    return signed.stdout
+    return answered.stdout
 
 
 def _wait_until_open(process: subprocess.Popen[bytes], port: int) -> None:
