@@ -10,6 +10,8 @@ from sqlalchemy import func, select
 
 from shared.models import Message, SendAttempt
 from shared.store import Store
+from sms import gsm7
+from sms.templates import LONGEST, Templates
 from svi.service import load_settings, open_store
 
 
@@ -21,6 +23,7 @@ def sms() -> None:
     Exemples :
       svi sms list --json --last 100
       svi sms show 0f8b3c0e-6a52-4a0c-9a53-0c6f6f1f2c11
+      svi sms preview code
     """
 
 
@@ -68,6 +71,48 @@ def show(message_id: UUID) -> None:
             f"{'attempt':<12}{attempt.started_at.isoformat()}  {attempt.provider}"
             f"  {attempt.result or '?'}  {attempt.code or ''}".rstrip()
         )
+
+
+@sms.command()
+@click.argument(
+    "template", metavar="[MODÈLE]", required=False, type=click.Choice([*map(str, LONGEST)])
+)
+@click.option(
+    "--set",
+    "given",
+    multiple=True,
+    metavar="NOM=VALEUR",
+    callback=lambda _context, _option, pairs: dict(map(_as_pair, pairs)),
+    help="Une variable ; sans elle, la plus longue valeur possible. Répétable.",
+)
+def preview(template: str | None, given: dict[str, str]) -> None:
+    """Montre ce que dit un modèle, ou chacun, et combien de septets et de SMS il lui faut.
+
+    \b
+    Exemple :
+      svi sms preview code --set code=012345 --set minutes=10
+    """
+    texts = Templates.load(load_settings().templates)
+    shown = {template: LONGEST[template]} if template else LONGEST
+    names = {name for longest in shown.values() for name in longest}
+    for name in given.keys() - names:
+        raise click.ClickException(f"aucune variable {name} ; il y a {', '.join(sorted(names))}")
+    for name, longest in shown.items():
+        text = texts.render(name, {key: given.get(key, longest[key]) for key in longest})
+        segments = gsm7.segments(text)
+        click.echo(
+            f"{name:<24}{texts.sender(name):<13}{len(gsm7.encode(text)):>4} septets"
+            f"  {len(segments)} SMS"
+        )
+        for segment in segments:
+            click.echo(f"    {segment}")
+
+
+def _as_pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter("il faut NOM=VALEUR")
+    return name, value
 
 
 def _newest(store: Store, last: int) -> Sequence[tuple[Message, int]]:

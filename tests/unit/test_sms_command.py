@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shared import outbox
+from shared.errors import SettingsError
 from shared.models import MessageState
 from shared.outbox import Report
 from shared.store import Store
-from sms.templates import DEFAULT_FILE, Templates
+from sms.templates import DEFAULT_FILE, LONGEST, Templates
 from svi import demo
 from svi.__main__ import cli
 from svi.demo import refuse_real_people
@@ -98,6 +99,53 @@ def test_check_reads_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     checked = svi("check")
     assert checked.exit_code == 1
     assert f"{wrong}: password.text: hors de l'alphabet GSM-7 : Ê" in checked.output
+
+
+PREVIEWS = {
+    "its longest": ((), "code                    Caf           128 septets  1 SMS", "000 000"),
+    "values": (("--set", "code=012345"), "  128 septets  1 SMS", "012 345"),
+    "escaped letters": (("--set", "code=5 €"), "  125 septets  1 SMS", "5 €"),
+    "too long": (("--set", "code=" + "é" * 50), "  171 septets  2 SMS", "é" * 50),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sizes", "said"), PREVIEWS.values(), ids=PREVIEWS)
+def test_a_preview(settings: Settings, arguments: tuple[str, ...], sizes: str, said: str) -> None:
+    """Counted by hand: the text without its code is 121 septets long."""
+    shown = svi("sms", "preview", "code", *arguments)
+    head, *segments = shown.output.splitlines()
+    assert sizes in head
+    assert said in "".join(segments)
+    assert len(segments) == int(head.split()[-2])
+
+
+def test_without_a_template_all_are_previewed(settings: Settings) -> None:
+    lines = svi("sms", "preview", "--set", "minutes=10").output.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == [*LONGEST]
+    assert len([line for line in lines if "10 minutes" in line]) == 2
+
+
+WRONG_PREVIEWS = {
+    "no such template": (("rappel",), "'rappel' is not one of 'password'"),
+    "no such variable": (("code", "--set", "nom=a"), "aucune variable nom ; il y a code, minutes"),
+    "of another template": (("code", "--set", "password=1"), "aucune variable password"),
+    "no value": (("code", "--set", "code"), "il faut NOM=VALEUR"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG_PREVIEWS.values(), ids=WRONG_PREVIEWS)
+def test_a_wrong_preview(settings: Settings, arguments: tuple[str, ...], said: str) -> None:
+    shown = svi("sms", "preview", *arguments)
+    assert shown.exit_code != 0
+    assert said in shown.output
+
+
+def test_a_wrong_file_is_not_previewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "templates.toml"
+    wrong.write_text("", "utf-8")
+    monkeypatch.setenv("SVI_TEMPLATES", str(wrong))
+    shown = svi("sms", "preview")
+    assert isinstance(shown.exception, SettingsError)
 
 
 async def test_the_demonstration_sends_from_a_thread_of_its_own(store: Store) -> None:
