@@ -36,9 +36,10 @@ long: .venv/ready speech
 	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
 	$(BIN)/pytest -q -n 4 $(LONG)
 
-# Third-party judges: Twilio's contract served by Prism, webhooks signed by npm twilio.
+# Third-party judges: Twilio's contract served by Prism, webhooks signed by npm twilio, an SMSC of
+# npm smpp, segments counted by Twilio's calculator.
 peers: .venv/ready tests/peers/node_modules
-	@tools/packages.sh postgresql
+	@tools/packages.sh postgresql openssl
 	$(BIN)/pytest -q tests/peers
 
 acceptance: .venv/ready asterisk
@@ -51,12 +52,13 @@ bench: .venv/bench
 	$(BIN)/python -m bench
 
 # The long forms of what `make test` shows in short, and the containers.
-soak: .venv/ready asterisk
+soak: .venv/ready asterisk tests/peers/node_modules
 	@tools/packages.sh postgresql debootstrap sip-tester tcpdump iproute2 podman runc netavark \
 	    aardvark-dns podman-compose
 	$(BIN)/pytest -q --soak tests/unit/test_store_machine.py \
 	    tests/acceptance/test_soak.py tests/acceptance/test_dispatcher_kill.py \
-	    tests/acceptance/test_timings.py tests/acceptance/test_compose.py
+	    tests/acceptance/test_timings.py tests/acceptance/test_compose.py \
+	    tests/peers/test_smpp.py
 
 # Touched last, so that an installation that failed or was cut off is done again.
 .venv/ready: requirements.lock pyproject.toml | python

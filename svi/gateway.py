@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,23 +10,31 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 import click
+import structlog
 
 from shared import logs
 from shared.api import http as api
 from shared.api.table import ROUTES
+from shared.models import MessageState
 from shared.store import Store
 from sms.dispatcher import Dispatcher
 from sms.http import Backend, application, serving
 from sms.provider import Provider
 from sms.providers.file import FileProvider
+from sms.providers.smpp import SmppAccount, SmppSettings, open_smpp
 from sms.providers.twilio import TwilioAccount, TwilioReceipts, TwilioSettings, open_twilio
 from sms.templates import Templates
 from svi import demo
 from svi.service import housekeeping, load_settings, open_store, prepare_home
 from svi.settings import Settings
 
+Account = SmppAccount | TwilioAccount | None
+"""Who we are to whoever carries our messages; None for the demonstration."""
+
 POOL_SIZE = 4  # threads that speak to the database
 API_POOL_SIZE = 16  # the same for the API; each waits for a core to compute Argon2 (D13)
+
+log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -33,15 +42,17 @@ def gateway() -> None:
     """Démarre la passerelle : elle envoie les SMS en attente et sert l'API du site web.
 
     Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et les accusés
-    de Twilio, qui les adresse à SVI_PUBLIC_URL. L'API est à part, sur SVI_API_HOST et SVI_API_PORT,
-    et ne doit jamais être publique. Plusieurs passerelles peuvent servir la même base.
+    de Twilio, qui les adresse à SVI_PUBLIC_URL. Avec SVI_SMPP_HOST, les SMS partent par ce centre
+    SMS (SMPP 3.4) et non par Twilio. L'API est à part, sur SVI_API_HOST et SVI_API_PORT, et ne doit
+    jamais être publique. Plusieurs passerelles peuvent servir la même base.
 
     \b
-    Exemple :
+    Exemples :
       SVI_TWILIO_ACCOUNT=/run/secrets/twilio.json SVI_PUBLIC_URL=https://sms.exemple.fr svi gateway
+      SVI_SMPP_ACCOUNT=/run/secrets/smpp.json SVI_SMPP_HOST=smsc.exemple.fr svi gateway
     """
     settings = load_settings()
-    account = None if settings.demo else _account(settings)
+    account = _account(settings)
     templates = Templates.load(settings.templates)
     prepare_home(settings)
     logs.configure(settings.logs / "gateway.log")
@@ -51,18 +62,22 @@ def gateway() -> None:
         asyncio.run(_serve(settings, store, templates, account))
 
 
-def _account(settings: Settings) -> TwilioAccount:
-    """Read who we are at Twilio, and make sure that it can reach us."""
+def _account(settings: Settings) -> Account:
+    """Read who we are to whoever carries our messages, and make sure that Twilio can reach us."""
+    if settings.demo:
+        return None
+    if settings.smpp_host:
+        return SmppAccount.load(settings.smpp_account)
     if not settings.public_url:
         raise click.ClickException("SVI_PUBLIC_URL : il faut l'adresse où Twilio nous joint")
     return TwilioAccount.load(settings.twilio_account)
 
 
-async def _serve(
-    settings: Settings, store: Store, templates: Templates, account: TwilioAccount | None
-) -> None:
+async def _serve(settings: Settings, store: Store, templates: Templates, account: Account) -> None:
     """Send messages and take receipts until a signal tells to stop."""
-    receipts = TwilioReceipts(account, settings.public_url) if account else None
+    receipts = None
+    if isinstance(account, TwilioAccount):
+        receipts = TwilioReceipts(account, settings.public_url)
     with ThreadPoolExecutor(POOL_SIZE) as pool, ThreadPoolExecutor(API_POOL_SIZE) as api_pool:
         async with _provider(settings, store, account) as provider:
             dispatcher = Dispatcher(store, provider, templates, pool)
@@ -80,21 +95,37 @@ async def _serve(
 
 
 @asynccontextmanager
-async def _provider(
-    settings: Settings, store: Store, account: TwilioAccount | None
-) -> AsyncIterator[Provider]:
-    """Open the way out: Twilio, or a file when this is a demonstration."""
-    if account is None:
-        yield FileProvider(settings.messages, lambda _: None, only_invented_people=True)
-        return
-    twilio = TwilioSettings(
-        account=account,
-        public_url=settings.public_url,
-        validity=timedelta(hours=store.rules.reset.message_hours),
-        url=settings.twilio_url,
-    )
-    async with open_twilio(twilio) as provider:
-        yield provider
+async def _provider(settings: Settings, store: Store, account: Account) -> AsyncIterator[Provider]:
+    """Open the way out: an SMSC, Twilio, or a file when this is a demonstration."""
+    validity = timedelta(hours=store.rules.reset.message_hours)
+    match account:
+        case None:
+            yield FileProvider(settings.messages, lambda _: None, only_invented_people=True)
+        case SmppAccount():
+            smpp = SmppSettings(
+                account=account,
+                host=settings.smpp_host,
+                port=settings.smpp_port,
+                tls=ssl.create_default_context() if settings.smpp_tls else None,
+                validity=validity,
+                receipt_ids=settings.smpp_receipt_ids,
+            )
+            async with open_smpp(smpp, _show_receipt, store.chance) as provider:
+                yield provider
+        case TwilioAccount():
+            twilio = TwilioSettings(
+                account=account,
+                public_url=settings.public_url,
+                validity=validity,
+                url=settings.twilio_url,
+            )
+            async with open_twilio(twilio) as provider:
+                yield provider
+
+
+async def _show_receipt(provider_id: str, state: MessageState) -> None:
+    """Log what an SMSC tells: it knows not our attempt, by which the outbox finds a message."""
+    log.info("receipt_unmatched", provider_id=provider_id, state=state)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from ivr.script_files import DEFAULT_FOLDER
 from shared.letters.texts import DEFAULT_FILE as LETTER_TEXTS
 from shared.rules import DEFAULT_FILE
+from sms.providers.smpp import PORT, ReceiptIds
 from sms.templates import DEFAULT_FILE as TEMPLATES
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -60,6 +61,15 @@ class Settings(BaseSettings):
         default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"
     )
     twilio_url: str = "https://api.twilio.com"
+    smpp_host: str = Field(default="", description="an SMSC; messages go there, not to Twilio")
+    smpp_port: int = Field(default=PORT, ge=1, le=65535)
+    smpp_tls: bool = Field(default=False, description="TLS, by the machine's certificates")
+    smpp_account: Path = Field(
+        default=Path("smpp.json"), description="system_id and password; mode 0600"
+    )
+    smpp_receipt_ids: ReceiptIds = Field(
+        default=ReceiptIds.SAME, description="how receipts write what the SMSC's answers name"
+    )
     demo: bool = Field(default=False, description="invented dossiers; SMS into a file")
 
     @field_validator("sip_host")

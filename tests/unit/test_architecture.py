@@ -189,6 +189,11 @@ def test_asyncio_is_of_the_edges_only() -> None:
     }
 
 
+def test_one_module_mends_smpplib() -> None:
+    users = {place for place, tree in _trees("sms") if any(_imports_of(tree, "smpplib"))}
+    assert users == {"sms/smpp.py"}
+
+
 def test_only_the_api_finds_a_session_by_its_token() -> None:
     assert _callers("resume") == {"shared/api/routes.py"}
 

@@ -77,6 +77,29 @@ def test_the_gateway_needs_its_public_address(settings: Settings) -> None:
     assert refused.output.startswith("Error: SVI_PUBLIC_URL")
 
 
+def test_the_gateway_needs_its_account_at_the_smsc(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVI_SMPP_HOST", "smsc.example.org")
+    monkeypatch.setenv("SVI_SMPP_ACCOUNT", str(tmp_path / "smpp.json"))
+    refused = svi("gateway")
+    assert isinstance(refused.exception, SettingsError)
+    assert str(refused.exception).startswith(f"{tmp_path / 'smpp.json'}: cannot be read")
+
+
+SMPP_SETTINGS = {"SVI_SMPP_PORT": "0", "SVI_SMPP_TLS": "peut-être", "SVI_SMPP_RECEIPT_IDS": "octal"}
+
+
+@pytest.mark.parametrize(("name", "value"), SMPP_SETTINGS.items(), ids=SMPP_SETTINGS)
+def test_a_setting_of_the_link_that_makes_no_sense(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    refused = svi("gateway")
+    assert refused.exit_code == 1
+    assert refused.output.startswith(f"Error: {name} : ")
+
+
 def test_a_database_of_real_people_is_not_for_the_demonstration(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,170 @@
+"""What the SMPP provider reads: receipts of every make (SMPP 3.4, appendix B), its account."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.models import MessageState
+from sms.providers.smpp import (
+    MESSAGE_PAYLOAD,
+    MESSAGE_STATE,
+    RECEIPTED_MESSAGE_ID,
+    ReceiptIds,
+    SmppAccount,
+    SmppReceipt,
+)
+from sms.smpp import Delivery
+
+DELIVERED, UNDELIVERED = MessageState.DELIVERED, MessageState.UNDELIVERED
+DATES = "submit date:2110091200 done date:2110091201"
+
+
+def receipt(
+    text: str, options: dict[int, bytes] | None = None, ids: ReceiptIds = ReceiptIds.SAME
+) -> SmppReceipt | None:
+    return SmppReceipt.read(Delivery(0x04, text.encode(), options or {}), ids)
+
+
+TEXTS = {
+    "the standard's": (f"id:12 sub:001 dlvrd:001 {DATES} stat:DELIVRD err:000 text:", DELIVERED),
+    "capitals": (f"ID:12 SUB:001 DLVRD:001 {DATES} STAT:delivrd ERR:000 TEXT:", DELIVERED),
+    "no text": (f"id:12 {DATES} stat:DELIVRD err:000", DELIVERED),
+    "in another order": ("stat:DELIVRD err:000 id:12", DELIVERED),
+    "a text that looks like one": ("id:12 stat:DELIVRD err:000 text:id:9 stat:UNDELIV", DELIVERED),
+    "the first counts": ("id:12 stat:DELIVRD err:000 id:9 stat:UNDELIV", DELIVERED),
+    "not delivered": ("id:12 stat:UNDELIV err:001", UNDELIVERED),
+    "too late": ("id:12 stat:EXPIRED err:001", UNDELIVERED),
+    "rejected": ("id:12 stat:REJECTD err:001", UNDELIVERED),
+    "deleted": ("id:12 stat:DELETED err:001", UNDELIVERED),
+    "on its way": ("id:12 stat:ENROUTE err:000", MessageState.ACCEPTED),
+    "taken": ("id:12 stat:ACCEPTD err:000", MessageState.ACCEPTED),
+    "not known": ("id:12 stat:UNKNOWN err:000", None),
+    "never heard of": ("id:12 stat:SOLDOUT err:000", None),
+    "no state": ("id:12 err:000", None),
+}
+
+
+@pytest.mark.parametrize(("text", "state"), TEXTS.values(), ids=TEXTS)
+def test_a_receipt_as_text(text: str, state: MessageState | None) -> None:
+    read = receipt(text)
+    assert read is not None
+    assert (read.provider_id, read.state) == ("12", state)
+
+
+def test_the_networks_error_is_read() -> None:
+    assert receipt("id:12 stat:UNDELIV err:04B text:") == SmppReceipt("12", UNDELIVERED, "04B")
+
+
+STATES = [
+    (1, MessageState.ACCEPTED),
+    (2, DELIVERED),
+    (3, UNDELIVERED),
+    (4, UNDELIVERED),
+    (5, UNDELIVERED),
+    (6, MessageState.ACCEPTED),
+    (7, None),
+    (8, UNDELIVERED),
+    (9, None),
+]
+
+
+@pytest.mark.parametrize(("number", "state"), STATES)
+def test_a_receipt_as_parameters(number: int, state: MessageState | None) -> None:
+    options = {RECEIPTED_MESSAGE_ID: b"ab-12\0", MESSAGE_STATE: bytes([number])}
+    assert receipt("", options) == SmppReceipt("ab-12", state, "")
+
+
+def test_an_identifier_without_its_end_is_read_whole() -> None:
+    assert receipt("stat:DELIVRD", {RECEIPTED_MESSAGE_ID: b"12"}) == SmppReceipt(
+        "12", DELIVERED, ""
+    )
+
+
+def test_a_receipt_in_the_payload() -> None:
+    read = receipt("", {MESSAGE_PAYLOAD: b"id:12 stat:DELIVRD err:000"})
+    assert read == SmppReceipt("12", DELIVERED, "000")
+
+
+IDS = {
+    "as it is": (ReceiptIds.SAME, "00Ab", {}, "00Ab"),
+    "in decimal": (ReceiptIds.DECIMAL, "171", {}, "171"),
+    "in hexadecimal": (ReceiptIds.HEXADECIMAL, "00Ab", {}, "171"),
+    "not the number it should be": (ReceiptIds.DECIMAL, "x-1", {}, "x-1"),
+    "as given, beside decimal": (ReceiptIds.DECIMAL, "9", {RECEIPTED_MESSAGE_ID: b"ab\0"}, "171"),
+    "as given, beside hexadecimal": (
+        ReceiptIds.HEXADECIMAL,
+        "9",
+        {RECEIPTED_MESSAGE_ID: b"0171\0"},
+        "171",
+    ),
+}
+
+
+@pytest.mark.parametrize(("ids", "told", "options", "read"), IDS.values(), ids=IDS)
+def test_the_identifier_is_written_as_for_the_message(
+    ids: ReceiptIds, told: str, options: dict[int, bytes], read: str
+) -> None:
+    """171 is ab: what the SMSC gives in the one, a receipt may say in the other."""
+    found = receipt(f"id:{told} stat:DELIVRD", options, ids)
+    assert found is not None
+    assert found.provider_id == read
+
+
+NAMELESS = ["", "stat:DELIVRD err:000", "id: stat:DELIVRD", "text:id:12", "\x00\xff", "id:"]
+
+
+@pytest.mark.parametrize("text", NAMELESS)
+def test_a_receipt_that_names_nothing(text: str) -> None:
+    assert receipt(text) is None
+    assert receipt(text, {RECEIPTED_MESSAGE_ID: b"\0", MESSAGE_STATE: b""}) is None
+
+
+def test_no_delivery_shows_what_it_quotes() -> None:
+    assert "8392" not in repr(Delivery(0x04, b"id:1 text:8392 7415", {MESSAGE_PAYLOAD: b"8392"}))
+
+
+def written(folder: Path, text: str, mode: int = 0o600) -> Path:
+    path = folder / "smpp.json"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def as_json(system_id: object = "caf", password: object = "secret") -> str:  # noqa: S107
+    return json.dumps({"system_id": system_id, "password": password})
+
+
+@pytest.mark.parametrize(("system_id", "password"), [("caf", "secret"), ("c" * 15, "s" * 8)])
+def test_the_account_comes_from_a_file(tmp_path: Path, system_id: str, password: str) -> None:
+    account = SmppAccount.load(written(tmp_path, as_json(system_id, password)))
+    assert (account.system_id, account.password.reveal()) == (system_id, password)
+    assert "caf" not in repr(account)
+    assert "secret" not in repr(account)
+
+
+BAD_FILES = {
+    "others may read": (as_json(), 0o640, "chmod 600"),
+    "cut": (as_json()[:-1], 0o600, "copy them"),
+    "no object": ("[]", 0o600, "copy them"),
+    "no system id": (as_json(""), 0o600, "copy them"),
+    "a system id that SMPP would cut": (as_json("c" * 16), 0o600, "copy them"),
+    "a password that SMPP would cut": (as_json(password="secret789"), 0o600, "copy them"),
+    "a password that is no text": (as_json(password=5), 0o600, "copy them"),
+    "a NUL": (as_json(password="secr\0et"), 0o600, "copy them"),
+    "accents": (as_json(password="secrét"), 0o600, "copy them"),
+}
+
+
+@pytest.mark.parametrize(("text", "mode", "advice"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_account_is_told_in_one_line(
+    tmp_path: Path, text: str, mode: int, advice: str
+) -> None:
+    path = written(tmp_path, text, mode)
+    with pytest.raises(SettingsError, match=advice) as raised:
+        SmppAccount.load(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert "secr" not in message
