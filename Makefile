@@ -54,7 +54,7 @@ bench: .venv/bench
 # The long forms of what `make test` shows in short, and the containers.
 soak: .venv/ready asterisk tests/peers/node_modules
 	@tools/packages.sh postgresql debootstrap sip-tester tcpdump iproute2 podman runc netavark \
-	    aardvark-dns podman-compose
+	    aardvark-dns iptables podman-compose
 	$(BIN)/pytest -q --soak tests/unit/test_store_machine.py \
 	    tests/acceptance/test_soak.py tests/acceptance/test_dispatcher_kill.py \
 	    tests/acceptance/test_timings.py tests/acceptance/test_compose.py \

@@ -13,7 +13,8 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 has() { [ -e "$folder/$1" ]; }
 
 # libpq's own format: host:port:database:user:password
-has database || printf '*:*:*:*:%s\n' "$(random)" >"$folder/database"
+has database || printf '*:*:*:svi:%s\n' "$(random)" >"$folder/database"
+has owner || printf '*:*:*:%s:%s\n' svi_owner "$(random)" svi_purge "$(random)" >"$folder/owner"
 has ami || printf '{"host": "asterisk", "port": 5038, "user": "svi", "secret": "%s"}\n' "$(random)" \
     >"$folder/ami"
 has keys || "${ENGINE:-docker}" run --rm --network none --user 0 -v "$folder:/secrets" \

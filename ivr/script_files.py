@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from ivr.errors import ScriptError
 from ivr.handlers.choose_dossier import dossier_prompt
@@ -18,32 +17,12 @@ from ivr.handlers.menu import Menu  # its package's import makes every handler k
 from ivr.prompts import Catalogue
 from ivr.script import Delays, Department, Line, Script
 from ivr.step import CaisseId, PromptId, Reference, ScriptTable, Step, StepId
+from shared.reasons import reason_in_french
 
 Table = TypeVar("Table", bound=ScriptTable)
 
 DEFAULT_FOLDER = Path(__file__).with_name("dialplans")
 STEP_FILES = ("steps.toml", "menus.toml")
-
-# Said of pydantic's findings, by its error type; admins read French.
-REASONS = {
-    "missing": "clé manquante",
-    "extra_forbidden": "clé inconnue",
-    "string_type": "il faut un texte entre guillemets",
-    "float_type": "il faut un nombre",
-    "float_parsing": "il faut un nombre",
-    "int_type": "il faut un nombre entier",
-    "int_parsing": "il faut un nombre entier",
-    "int_from_float": "il faut un nombre entier",
-    "greater_than": "il faut plus de {gt:g}",
-    "greater_than_equal": "il faut {ge:g} au moins",
-    "less_than_equal": "il faut {le:g} au plus",
-    "tuple_type": "il faut une liste [ … ]",
-    "model_type": "il faut une table",
-    "dict_type": "il faut une table",
-    "too_long": "{max_length} au plus",
-    "too_short": "il en faut {min_length} au moins",
-    "string_pattern_mismatch": "valeur impossible ; il faut {pattern}",
-}
 
 
 class _Service(ScriptTable):
@@ -101,12 +80,6 @@ def load_script(folder: Path = DEFAULT_FOLDER) -> Script:
         delays=delays,
         catalogue=catalogue,
     )
-
-
-def reason_in_french(fault: ErrorDetails) -> str:
-    """Say what is wrong with a value, without quoting it."""
-    reason = REASONS.get(fault["type"])
-    return reason.format_map(fault.get("ctx", {})) if reason else fault["msg"]
 
 
 class _Reader:

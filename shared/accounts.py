@@ -3,15 +3,34 @@
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
-from shared import credentials
+from shared import credentials, sessions
 from shared.errors import StoreError
 from shared.identifiers import CAISSE, e164, is_number
-from shared.models import Account, Credential, LoginSession, Person, Role, Situation
+from shared.models import (
+    Account,
+    Credential,
+    CredentialState,
+    LoginSession,
+    Person,
+    Role,
+    Situation,
+)
 from shared.people import PersonData, seal_person
+from shared.rules import PARIS, CredentialKind
 from shared.secret import Secret
 from shared.store import Store
+
+KINDS: dict[str, str] = {
+    CredentialKind.PASSWORD: "mot de passe",
+    CredentialKind.CODE: "code confidentiel",
+}
+STATES: dict[str, str] = {
+    CredentialState.PENDING: "en attente",
+    CredentialState.ACTIVE: "actif",
+    CredentialState.ENDED: "terminé",
+}
 
 
 class BadAccountError(StoreError):
@@ -79,13 +98,12 @@ class AccountView:
     situation: str
     closed: bool  # moved away or erased: nothing opens it
     persons: list[str]  # « allocataire, mobile » …
-    credentials: list[str]  # « password active since 2026-11-21 » …
+    credentials: list[str]  # « mot de passe en attente, du 2021-10-09 » …
     open_sessions: int
 
 
 def show(store: Store, caisse: str, number: str) -> AccountView | None:
     """Describe an account; None if there is no such one."""
-    now = store.clock()
     with store.database.read() as transaction:
         account = transaction.scalar(_where(caisse, number))
         if account is None:
@@ -98,25 +116,29 @@ def show(store: Store, caisse: str, number: str) -> AccountView | None:
             .where(Credential.account_id == account.id)
             .order_by(Credential.created_at)
         )
-        sessions = transaction.scalars(
-            select(LoginSession.opened_at).where(
-                LoginSession.account_id == account.id,
-                LoginSession.ended_at.is_(None),
-                LoginSession.expires_at > now,
-            )
-        ).all()
+        open_sessions = transaction.scalar(
+            select(func.count())
+            .select_from(LoginSession)
+            .join(Account, Account.id == LoginSession.account_id)
+            .where(Account.id == account.id, sessions.is_open(store.clock()))
+        )
         return AccountView(
             caisse=account.caisse,
             situation=account.situation,
             closed=account.closed_at is not None,
             persons=[_person(person) for person in persons],
-            credentials=[f"{c.kind} {c.state} {c.created_at:%Y-%m-%d}" for c in secrets],
-            open_sessions=len(sessions),
+            credentials=[_credential(credential) for credential in secrets],
+            open_sessions=open_sessions or 0,
         )
 
 
 def _where(caisse: str, number: str) -> Select[Account]:
     return select(Account).where(Account.caisse == caisse, Account.number == number)
+
+
+def _credential(credential: Credential) -> str:
+    day = credential.created_at.astimezone(PARIS)
+    return f"{KINDS[credential.kind]} {STATES[credential.state]}, du {day:%Y-%m-%d}"
 
 
 def _person(person: Person) -> str:

@@ -56,7 +56,7 @@ class Holder:
 def add(store: Store, client: str, scopes: Collection[Scope], life: timedelta) -> Secret:
     """Make a key and give it, for the only time; KeyRefusedError for a malformed client name."""
     if CLIENT.fullmatch(client) is None:
-        raise KeyRefusedError("a client's name has 1 to 32 of a-z, 0-9 and -, a letter first")
+        raise KeyRefusedError("client : 1 à 32 caractères parmi a-z, 0-9 et -, une lettre d'abord")
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     now = store.clock()
     key = ApiKey(

@@ -7,7 +7,7 @@ holds never leaves this module: a finding names a line, a column and a rule.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
-from shared import before, csv_file, nir
+from shared import audit, before, csv_file, nir
 from shared.csv_file import Finding, ImportRefusedError, Line, Progress
 from shared.identifiers import CAISSE, NUMBER, OVERSEAS, e164
 from shared.models import Account, Person, Role, Situation
@@ -91,8 +91,16 @@ def import_claimants(store: Store, file: Path, progress: Progress | None = None)
             upsert.store_batch(claimants[start : start + BATCH])
         if upsert.findings:
             raise ImportRefusedError(*upsert.findings)
+        result = ImportResult(upsert.created, upsert.updated, upsert.unchanged, upsert.closed)
+        _note(store, transaction, result)
     report(steps, steps)
-    return ImportResult(upsert.created, upsert.updated, upsert.unchanged, upsert.closed)
+    return result
+
+
+def _note(store: Store, transaction: Transaction, result: ImportResult) -> None:
+    counts = " ".join(f"{name}:{count}" for name, count in asdict(result).items())
+    origin = Origin(Channel.ADMIN)
+    audit.note(transaction, "claimants-imported", store.clock(), origin, None, actor=counts)
 
 
 def _no_progress(_done: int, _steps: int) -> None:

@@ -54,7 +54,7 @@ def read(file: Path, columns: Sequence[str]) -> tuple[list[str], list[Line]]:
     try:
         content = file.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{file}: ne peut pas être lu : {error.strerror}") from None
     if not content.strip():
         raise line_refused(1, "fichier vide")
     header, *lines = (

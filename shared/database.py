@@ -94,7 +94,9 @@ class Database:
         if not self.sqlite:
             yield
         elif not self._writer.acquire(timeout=WAIT_SECONDS):
-            raise StoreDownError("database: no turn to write came")
+            raise StoreDownError(
+                "base de données occupée : aucun tour d'écriture obtenu ; réessayez"
+            )
         else:
             try:
                 yield
@@ -123,7 +125,7 @@ class Database:
         """
         with self._migrating() as connection:
             if schema.read(connection).newer:
-                raise StoreError("database: made by a newer version of this program")
+                raise StoreError("base de données faite par une version plus récente du programme")
             schema.upgrade(connection, report)
 
     @contextmanager
@@ -139,7 +141,9 @@ class Database:
                 execute("BEGIN IMMEDIATE")
                 yield connection
                 if execute("PRAGMA foreign_key_check").first() is not None:
-                    raise StoreError("database: a row refers to one that does not exist")
+                    raise StoreError(
+                        "base de données incohérente : une ligne désigne une ligne absente"
+                    )
             else:
                 execute("SET LOCAL statement_timeout = 0")  # an index of millions takes its time
                 execute(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'")
@@ -176,13 +180,20 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except IntegrityError:
-        raise StoreError("the database refused a row that breaks a constraint") from None
+        raise StoreError(
+            "la base de données a refusé une ligne qui enfreint une contrainte"
+        ) from None
     except DBAPIError as error:
-        raise StoreDownError(f"database: {type(error.orig).__name__}") from None
+        raise StoreDownError(
+            f"base de données injoignable ou illisible ({type(error.orig).__name__}) :"
+            " vérifiez SVI_DATABASE_URL ou SVI_HOME"
+        ) from None
     except PoolTimeoutError:
-        raise StoreDownError("database: no connection came free") from None
+        raise StoreDownError(
+            "base de données occupée : aucune connexion libre ; réessayez"
+        ) from None
     except SQLAlchemyError as error:
-        raise StoreError(f"a fault in a statement: {type(error).__name__}") from None
+        raise StoreError(f"requête fautive : {type(error).__name__}") from None
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

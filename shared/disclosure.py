@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, exists, not_, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, feed, outbox
+from shared import audit, before, feed, outbox
 from shared.models import (
     Account,
     AuditEntry,
@@ -43,17 +43,7 @@ PERSONAL = (
     "nir_index",
     "identity_sealed",
     "identity_index",
-    "mobile_sealed",
-    "mobile_index",
-    "mobile_since",
-    "mobile_before_sealed",
-    "landline_sealed",
-    "landline_index",
-    "email_sealed",
-    "email_since",
-    "address_sealed",
-    "address_since",
-    "address_before_sealed",
+    *before.CONTACTS,
 )
 
 

@@ -15,8 +15,16 @@ from shared.errors import SettingsError
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Put `text` in `path`: after a crash there is the old file or the new one, never a part.
 
-    A file that root replaces stays its owner's.
+    A file that root replaces stays its owner's. OSError names `path`.
     """
+    try:
+        _write_whole(path, text, mode)
+    except OSError as error:
+        why = f"ne peut pas être écrit : {error.strerror}"
+        raise OSError(error.errno, why, str(path)) from None
+
+
+def _write_whole(path: Path, text: str, mode: int) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -61,7 +69,7 @@ def read_private(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise SettingsError(f"{path}: others may read it; run: chmod 600 {path}")
+                raise SettingsError(f"{path}: d'autres peuvent le lire ; lancez : chmod 600 {path}")
             return file.read()
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{path}: ne peut pas être lu : {error.strerror}") from None

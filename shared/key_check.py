@@ -78,5 +78,6 @@ def _fingerprint(keys: KeyRing) -> bytes:
 
 def _refusal(store: Store) -> SettingsError:
     return SettingsError(
-        f"{store.keys.path}: not the key ring of this database; restore the one of its backup"
+        f"{store.keys.path}: ce trousseau n'est pas celui de la base ;"
+        " restaurez celui de sa sauvegarde"
     )

@@ -53,7 +53,7 @@ class KeyRing:
         """
         with changing(path):
             if path.exists():
-                raise SettingsError(f"{path}: exists already, and is never replaced")
+                raise SettingsError(f"{path}: existe déjà, et n'est jamais remplacé")
             ring = cls(
                 current=1,
                 sealing={1: secrets.token_bytes(KEY_BYTES)},
@@ -80,9 +80,11 @@ class KeyRing:
                 _stamp=stamp,
             )
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise SettingsError(f"{path}: not a key ring; restore it from its backup") from None
+            raise SettingsError(f"{path}: trousseau illisible ; restaurez sa sauvegarde") from None
         if ring.current not in ring.sealing:
-            raise SettingsError(f"{path}: current: there is no sealing key {ring.current}")
+            raise SettingsError(
+                f"{path}: current: il n'y a pas de clé de scellement {ring.current}"
+            )
         return ring
 
     def save(self, path: Path) -> None:
@@ -159,7 +161,7 @@ def changing(path: Path) -> Iterator[None]:
     SettingsError if somebody is at it. What a change that was killed left is deleted: it may hold
     keys that were to be destroyed.
     """
-    busy = SettingsError(f"{path}: another command is changing the keys; run it again afterwards")
+    busy = SettingsError(f"{path}: une autre commande change les clés ; relancez après elle")
     with alone(path.parent, busy):
         remove_parts(path)
         yield

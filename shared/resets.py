@@ -139,11 +139,12 @@ def replace_after_incident(
 
 
 def _replaced_since(transaction: Transaction, account_id: UUID, instant: datetime) -> bool:
-    """Say whether an incident's new password was issued: asked with the dossier locked."""
+    """Say whether an incident's new password was issued, and not revoked by a later void."""
     issued = select(Credential.id).where(
         Credential.account_id == account_id,
         Credential.origin == CredentialOrigin.INCIDENT,
         Credential.created_at >= instant,
+        Credential.ended_by.is_distinct_from(EndedBy.INCIDENT),
     )
     return transaction.scalars(issued.limit(1)).first() is not None
 

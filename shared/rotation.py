@@ -15,10 +15,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import structlog
-from sqlalchemy import ColumnElement, LargeBinary, Table, and_, func, select, text, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    LargeBinary,
+    Table,
+    and_,
+    func,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import Session as Transaction
 
-from shared import before, key_check
+from shared import audit, before, key_check
 from shared.errors import SealError, SettingsError
 from shared.files import write_whole
 from shared.keyring import KEY_BYTES, VERSION_BYTES, KeyRing, changing, prefix
@@ -33,11 +44,13 @@ from shared.models import (
     Person,
     WebAccount,
 )
-from shared.rules import CredentialKind, Retention
+from shared.origin import Origin
+from shared.rules import Channel, CredentialKind, Retention
 from shared.store import Store
 
 BATCH = 200  # rows: the turn to write that they take on SQLite is short
 GRACE_SECONDS = 15.0  # longer than from the sealing of a value to its commit
+ADMIN = Origin(Channel.ADMIN)
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +118,7 @@ def add_key(ring: KeyRing, path: Path) -> int:
     with changing(path):
         ring.refresh()
         if len(ring.sealing) > 1:
-            raise SettingsError(f"{path}: a rotation is under way: finish it first")
+            raise SettingsError(f"{path}: un changement est en cours ; lancez : svi keys rotate")
         return _add(ring, path)
 
 
@@ -139,6 +152,9 @@ def rotate(
         while late:  # until a sweep finds nothing that was held by somebody else
             resealed += late
             late, damaged = _sweep(store)
+        with store.database.write() as transaction:  # before: after a kill the next run is noted
+            key = f"key:{ring.current}"
+            audit.note(transaction, "keys-rotated", store.clock(), ADMIN, None, actor=key)
         ring.sealing = {ring.current: ring.sealing[ring.current]}
         ring.save(path)
         _backup(path).unlink(missing_ok=True)
@@ -168,6 +184,35 @@ def warn_of_pseudonyms(store: Store) -> None:
     store.keys.refresh()
     if pseudonyms_overdue(store.keys, store.rules.retention, store.clock()):
         log.warning("pseudonym_key_overdue", days=store.rules.retention.pseudonym_key_days)
+
+
+def note_pseudonyms(store: Store) -> None:
+    """Audit that the pseudonyms have a new key, once: the services do, each hour.
+
+    What renews it has the key ring alone, and destroys the old key even when the database is away.
+    """
+    store.keys.refresh()
+    now, since = store.clock(), store.keys.pseudonyms_since
+    if since is None or since > now:
+        return
+    with store.database.read() as transaction:
+        if _noted(transaction, since):
+            return
+    with store.database.write() as transaction:
+        store.database.lock(transaction, store.keys.index("lock", "pseudonyms"))
+        if not _noted(transaction, since):  # by another process meanwhile
+            actor = f"since:{since.isoformat()}"
+            audit.note(transaction, "pseudonyms-renewed", now, ADMIN, None, actor=actor)
+
+
+def _noted(transaction: Transaction, since: datetime) -> bool:
+    renewed = (
+        select(AuditEntry.id)
+        .where(AuditEntry.at >= since, AuditEntry.event == "pseudonyms-renewed")
+        .order_by(AuditEntry.at)  # a month of rows follows: it is among the first
+        .limit(1)
+    )
+    return transaction.scalar(renewed) is not None
 
 
 def _counted(store: Store, progress: Progress | None) -> Callable[[int], None]:

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+ROLES = Path(__file__).with_name("roles.sql")
 
 Report = Callable[[str], None]
 """Told the revision that a migration leads to when it is done, and not yet committed."""
@@ -65,3 +66,10 @@ def upgrade(connection: Connection, report: Report, revision: str = "head") -> N
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = lambda **done: report(done["step"].up_revision_id)
     command.upgrade(config, revision)
+
+
+def grant(connection: Connection) -> None:
+    """Give PostgreSQL's roles `svi` and `svi_purge` their rights, as the owner of the database."""
+    statements = ROLES.read_text(encoding="utf-8")
+    # psycopg takes several statements at once only if there are no parameters, not even none.
+    connection.exec_driver_sql(statements, execution_options={"no_parameters": True})

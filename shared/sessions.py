@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session as Transaction
 
 from shared import incident
@@ -161,17 +172,24 @@ def account_of(
         .where(
             LoginSession.token_hash == _hash(session.token),
             LoginSession.account_id == session.account_id,
-            LoginSession.ended_at.is_(None),
-            LoginSession.expires_at > store.clock(),
-            Account.closed_at.is_(None),  # R08: even if it was closed beside the login
-            LoginSession.account_epoch == Account.epoch,
-            LoginSession.service_epoch == _EPOCH_NOW,
+            is_open(store.clock()),
             or_(LoginSession.change_only.is_(False), literal(changing)),
         )
     )
     if account_id is None:
         raise SessionEndedError("the session is over")
     return account_id
+
+
+def is_open(now: datetime) -> ColumnElement[bool]:
+    """Mean the sessions that are not over, by whatever ended them, joined with their accounts."""
+    return and_(
+        LoginSession.ended_at.is_(None),
+        LoginSession.expires_at > now,
+        Account.closed_at.is_(None),  # R08: even if it was closed beside the login
+        LoginSession.account_epoch == Account.epoch,
+        LoginSession.service_epoch == _EPOCH_NOW,
+    )
 
 
 def end(store: Store, session: Session) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared.errors import SettingsError
+from shared.reasons import reason_in_french
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -16,9 +17,9 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{path}: ne peut pas être lu : {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
+        raise SettingsError(f"{path}: n'est pas du TOML : {error}") from None
 
 
 def load(path: Path, model: type[M]) -> M:
@@ -28,4 +29,4 @@ def load(path: Path, model: type[M]) -> M:
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
-        raise SettingsError(f"{path}: {key}: {fault['msg']}") from None
+        raise SettingsError(f"{path}: {key}: {reason_in_french(fault)}") from None

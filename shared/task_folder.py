@@ -30,6 +30,7 @@ DONE = "done"
 CLIENT = "folder"
 LARGEST = 16_384  # bytes
 SETTLED_SECONDS = 2
+REASONS = {"missing": "manquant", "extra_forbidden": "champ inconnu"}  # all else is a wrong value
 
 log = structlog.get_logger(__name__)
 
@@ -52,10 +53,10 @@ def scan(store: Store, folder: Path) -> Iterator[Outcome]:
     try:
         done.mkdir(mode=0o700, exist_ok=True)
         if not stat.S_ISDIR(done.lstat().st_mode):
-            raise SettingsError(f"{done}: not a folder")
+            raise SettingsError(f"{done}: n'est pas un dossier")
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise SettingsError(f"{folder}: {error.strerror}") from None
+        raise SettingsError(f"{folder}: ne peut pas être lu : {error.strerror}") from None
     for name in names:
         found = NAME.fullmatch(name)
         if found is not None and _settled(store, folder / name):
@@ -93,7 +94,10 @@ def _answer(store: Store, path: Path, task: str) -> TaskView:
     try:
         request = parse(TaskRequest, _read(path))
     except ProblemError as error:
-        faults = ", ".join(f"{fault.field or '?'} : {fault.reason}" for fault in error.faults)
+        faults = ", ".join(
+            f"{fault.field or '?'} : {REASONS.get(fault.reason, 'valeur impossible')}"
+            for fault in error.faults
+        )
         raise _RefusedError(faults or "pas du JSON en UTF-8") from None
     if request.task != task:
         raise _RefusedError("task : n'est pas le nom du fichier")

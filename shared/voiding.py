@@ -71,12 +71,14 @@ HARMLESS: frozenset[Event] = frozenset(
         "credential-first-used",
         "incident-lifted",
         "incident-raised",
+        "keys-rotated",
         "login",
         "login-expired",
         "login-refused",
         "password-request-suppressed",
         "provisional-request-suppressed",
         "provisional-sent",
+        "pseudonyms-renewed",
         "terms-accepted",
         "voided",
     }
@@ -420,6 +422,8 @@ UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], Result]] = {
     "account-opened-by-move": _leave_to_a_person,
     "api-key-added": _leave_to_a_person,  # a client that lost its key would stand still
     "api-key-revoked": _leave_to_a_person,
+    # Contacts are put back by rows of their own; who and what is new only the file's sender knows.
+    "claimants-imported": _leave_to_a_person,
     "dossier-erased": _leave_to_a_person,
 }
 
@@ -463,9 +467,9 @@ def _replace(store: Store, window: Window, account: Account, origin: Origin) -> 
         return
     revoked = _revoked(window, AuditEntry.id).where(AuditEntry.account_id == account.id)
     with store.database.read() as transaction:
-        since = transaction.scalars(
+        since = transaction.scalar(
             select(func.min(VoidedEntry.at)).where(VoidedEntry.audit_id.in_(revoked))
-        ).one()
+        )
     if since is None:
         return  # kept by another run at the same time
     resets.replace_after_incident(store, account.caisse, account.number, since, origin)

@@ -24,7 +24,7 @@ from shared.store import Store
 SKEW = timedelta(minutes=1)  # how far the clock of the web stack may be ahead
 
 
-class Result(StrEnum):
+class ChangeResult(StrEnum):
     """What came of a change."""
 
     DONE = "done"
@@ -47,7 +47,7 @@ class WebChange:
     provisional: bool = False
 
 
-def apply(store: Store, change: WebChange, client: str) -> Result:
+def apply(store: Store, change: WebChange, client: str) -> ChangeResult:
     """Do it here: passwords and codes issued until then, and every session, are over at once.
 
     FutureChangeError.
@@ -58,13 +58,13 @@ def apply(store: Store, change: WebChange, client: str) -> Result:
     with store.database.write() as transaction:
         account = life_cycle.locked(transaction, change.key)
         if account is None:
-            return Result.UNKNOWN_ACCOUNT
+            return ChangeResult.UNKNOWN_ACCOUNT
         if hashed is None:
             done = _end(store, transaction, account, change)
         else:
             done = _create(store, transaction, account, change, hashed)
         if not done:
-            return Result.UNCHANGED
+            return ChangeResult.UNCHANGED
         life_cycle.end_sessions(account)
         origin = Origin(Channel.WEB, client=f"{client}:{change.id}")
         audit.note(
@@ -76,7 +76,7 @@ def apply(store: Store, change: WebChange, client: str) -> Result:
             subject_id=None if hashed is None else _password_id(store, change),
         )
         feed.tell(store, transaction, account.id)
-        return Result.DONE
+        return ChangeResult.DONE
 
 
 def _end(store: Store, transaction: Transaction, account: Account, change: WebChange) -> bool:

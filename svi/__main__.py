@@ -74,8 +74,14 @@ def main() -> None:
     try:
         cli()
     except EXPECTED as error:
-        click.echo(f"svi: {error}", err=True)
+        click.echo(f"svi: {_line(error)}", err=True)
         sys.exit(1)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

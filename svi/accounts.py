@@ -126,7 +126,10 @@ def export(caisse: str, number: str, file: Path) -> None:
 @accounts.command("erase")
 @caisse_option
 @number_option
-@click.confirmation_option(prompt="Effacer les personnes de ce dossier, sans retour possible ?")
+@click.confirmation_option(
+    prompt="Effacer les personnes de ce dossier, sans retour possible ?",
+    help="Sans poser la question.",
+)
 def erase(caisse: str, number: str) -> None:
     """Efface les personnes d'un dossier et met fin à ses secrets (demande d'effacement, RGPD).
 

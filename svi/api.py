@@ -12,6 +12,8 @@ from shared.api.description import describe as describe_routes
 from shared.api.table import ROUTES
 from shared.apikeys import Scope
 from shared.models import ApiKey
+from svi.instants import in_paris
+from svi.lists import echo_list
 from svi.service import load_settings, open_store, prepare_home
 
 
@@ -91,8 +93,7 @@ def list_keys(as_json: bool) -> None:
     """
     with open_store(load_settings()) as store:
         shown = [_as_dict(key, store.clock()) for key in apikeys.every(store)]
-    for key in shown:
-        click.echo(json.dumps(key) if as_json else _as_line(key))
+    echo_list(map(_as_json if as_json else _as_line, shown), as_json=as_json)
 
 
 @keys.command("revoke")
@@ -116,8 +117,8 @@ def _as_dict(key: ApiKey, now: datetime) -> dict[str, Any]:
         "id": key.id,
         "client": key.client,
         "scopes": key.scopes,
-        "created_at": key.created_at.isoformat(),
-        "expires_at": key.expires_at.isoformat(),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
         "state": _state(key, now),
     }
 
@@ -128,8 +129,12 @@ def _state(key: ApiKey, now: datetime) -> str:
     return "expired" if key.expires_at <= now else "valid"
 
 
+def _as_json(shown: dict[str, Any]) -> str:
+    return json.dumps(shown, default=datetime.isoformat)
+
+
 def _as_line(shown: dict[str, Any]) -> str:
     return (
         f"{shown['id']}  {shown['client']:<16}  {shown['state']:<7}"
-        f"  {shown['expires_at'][:10]}  {','.join(shown['scopes'])}"
+        f"  {in_paris(shown['expires_at'])[:10]}  {','.join(shown['scopes'])}"
     )

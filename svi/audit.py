@@ -12,7 +12,7 @@ from shared.audit_seal import Fault, Head, Kind
 from svi.instants import in_paris
 from svi.service import load_settings, open_store
 
-KINDS = {Kind.ALTERED: "modifié", Kind.MISSING: "manquant", Kind.ADDED: "ajouté"}
+KINDS = {Kind.ALTERED: "modifiée", Kind.MISSING: "manquante", Kind.ADDED: "ajoutée"}
 
 
 @click.group()
@@ -85,12 +85,16 @@ def _read_head(file: Path) -> Head:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         return Head(int(data["batch"]), str(data["mac"]), int(data["rows"]))
+    except OSError as error:
+        reason = f"ne peut pas être lu : {error.strerror}"
+        raise click.ClickException(f"{file} : {reason}") from None
     except (ValueError, KeyError, TypeError):
         raise click.ClickException(f"{file} : n'est pas une tête de journal") from None
 
 
 def _described(fault: Fault) -> str:
     batch = f"lot {fault.batch}" if fault.batch is not None else "hors de tout lot"
-    what = f"ligne {fault.row}" if fault.row is not None else "lignes"
+    kind = KINDS[fault.kind]
+    what = f"ligne {fault.row} {kind}" if fault.row is not None else f"lignes {kind}s"
     when = f", {in_paris(fault.at)}" if fault.at is not None else ""
-    return f"journal {KINDS[fault.kind]} : {what}, {batch}{when}"
+    return f"journal altéré : {what}, {batch}{when}"

@@ -8,6 +8,8 @@ from sqlalchemy import select
 from shared import logs
 from shared.models import CallRecord
 from shared.store import Store
+from svi.instants import in_paris
+from svi.lists import echo_list
 from svi.service import ami_link, load_settings, open_store
 
 AMI_SECONDS = 5.0
@@ -27,6 +29,8 @@ AMI_SECONDS = 5.0
 def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
     """Montre les appels reçus, le plus récent en dernier, ou ceux en cours.
 
+    Les heures sont celles de Paris ; avec --json, en UTC.
+
     \b
     Exemples :
       svi calls --json --last 100
@@ -43,12 +47,11 @@ def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
     elif live:
         with ami_link(settings) as link:
             link.wait_up(AMI_SECONDS)
-            for call in link.calls():
-                click.echo(f"{call.channel}  {call.seconds} s")
+            echo_list(f"{call.channel}  {call.seconds} s" for call in link.calls())
     else:
         with open_store(settings) as store:
-            for record in reversed(_records(store, last)):
-                click.echo(_as_json(record) if as_json else _as_line(record))
+            records = reversed(_records(store, last))
+            echo_list(map(_as_json if as_json else _as_line, records), as_json=as_json)
 
 
 def _records(store: Store, last: int) -> list[CallRecord]:
@@ -77,6 +80,6 @@ def _as_line(record: CallRecord) -> str:
     seconds = (record.ended_at - record.started_at).total_seconds()
     steps = " > ".join(str(step[0]) for step in record.steps)
     return (
-        f"{record.started_at:%Y-%m-%d %H:%M:%S}  {record.line}  caisse {record.caisse or '?'}"
+        f"{in_paris(record.started_at)}  {record.line}  caisse {record.caisse or '?'}"
         f"  {seconds:.0f} s  {record.outcome}  {steps}"
     )

@@ -2,6 +2,7 @@
 
 import click
 
+from shared import schema as schemas
 from svi.service import check_schema, load_settings, open_database
 
 
@@ -13,6 +14,7 @@ def db() -> None:
     Exemples :
       svi db status
       svi db upgrade
+      svi db grant
     """
 
 
@@ -52,3 +54,25 @@ def upgrade() -> None:
         schema = database.schema()
     check_schema(schema)
     click.echo(f"la base est au schéma {schema.latest}")
+
+
+@db.command()
+def grant() -> None:
+    """Donne leurs droits aux rôles svi et svi_purge de PostgreSQL, qui doivent exister.
+
+    À lancer par le propriétaire de la base (docs/securite.md), après chaque svi db upgrade ; fait
+    d'abord le schéma d'une base vide. Peut être relancée.
+
+    \b
+    Exemple :
+      SVI_DATABASE_URL=postgresql+psycopg://svi_owner@machine/svi svi db grant
+    """
+    with open_database(load_settings()) as database:
+        if database.sqlite:
+            raise click.ClickException("SQLite n'a pas de rôles")
+        if database.schema().revision is None:
+            database.migrate()
+        check_schema(database.schema())
+        with database.begin() as connection:
+            schemas.grant(connection)
+    click.echo("les rôles svi et svi_purge ont leurs droits")

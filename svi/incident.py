@@ -10,6 +10,7 @@ import click
 
 from shared import incident as switch
 from shared import voiding
+from shared.clock import system_clock
 from shared.files import write_whole
 from shared.identifiers import CAISSE
 from shared.rules import Channel
@@ -142,6 +143,8 @@ def void(  # noqa: PLR0913, PLR0917 - click passes one for each option
     """
     if end <= start:
         raise click.ClickException("la fin doit être après le début")
+    if end > system_clock():
+        raise click.ClickException("la fin est à venir : ce qui suivrait ne serait pas annulé")
     window = Window(start, end, Channel(channel) if channel else None, caisse)
     with (
         open_store(load_settings()) as store,

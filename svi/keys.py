@@ -34,6 +34,7 @@ def create() -> None:
       SVI_KEYS=/run/secrets/keys svi keys create
     """
     settings = load_settings()
+    settings.keys.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     KeyRing.create(settings.keys)
     click.echo(f"{settings.keys} : trousseau créé ; sauvegardez-le ailleurs que la base")
 

@@ -15,15 +15,16 @@ from sqlalchemy import make_url
 from ivr.ami import AmiLink
 from ivr.prompts import missing
 from ivr.script import Script
-from ivr.script_files import load_script, reason_in_french
+from ivr.script_files import load_script
 from shared import key_check
 from shared.audit_seal import seal_new
 from shared.database import Database
 from shared.errors import StoreDownError, StoreError
 from shared.keyring import KeyRing
 from shared.letters.status import warn_of_late
+from shared.reasons import reason_in_french
 from shared.retention import tidy
-from shared.rotation import warn_of_pseudonyms
+from shared.rotation import note_pseudonyms, warn_of_pseudonyms
 from shared.rules import load_rules
 from shared.schema import Schema
 from shared.secret import Secret
@@ -68,17 +69,21 @@ def prepare_home(settings: Settings) -> None:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Open the database, whatever its schema is."""
+    """Open the database, whatever its schema is; ClickException if there is no SVI_HOME for it."""
+    if not settings.database_url and not settings.home.exists():
+        raise click.ClickException(f"{settings.home} n'existe pas : vérifiez SVI_HOME")
     with closing(Database(settings.url)) as database, _database_named(settings):
         yield database
 
 
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
-    """Open the store that exists; ClickException if its schema is not this program's.
+    """Open the store that exists; ClickException without keys, or with another program's schema.
 
     SettingsError if it has another key ring.
     """
+    if not settings.keys.exists():
+        raise _no_keys(settings)
     _return_large_blocks()
     with (
         closing(Store.open(settings.url, settings.keys, load_rules(settings.rules))) as store,
@@ -102,6 +107,14 @@ def check_schema(schema: Schema) -> None:
             f"la base est {now}, ce programme attend le schéma {schema.latest} ;"
             " arrêtez les services, puis lancez : svi db upgrade"
         )
+
+
+def _no_keys(settings: Settings) -> click.ClickException:
+    """Say what to do without a key ring: a new one is of use only where nothing was sealed."""
+    with open_database(settings) as database:
+        empty = database.schema().revision is None
+    remedy = "lancez : svi keys create" if empty else "restaurez celui de la sauvegarde"
+    return click.ClickException(f"{settings.keys} : il n'y a pas de trousseau ; {remedy}")
 
 
 def _return_large_blocks() -> None:
@@ -141,6 +154,7 @@ def housekeeping(store: Store) -> Iterator[None]:
             (seal_new, SEAL_SECONDS),
             (tidy, TIDY_SECONDS),
             (warn_of_late, TIDY_SECONDS),
+            (note_pseudonyms, TIDY_SECONDS),
             (warn_of_pseudonyms, TIDY_SECONDS),
         )
     ]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from shared.models import Message, SendAttempt
 from shared.store import Store
 from sms import gsm7
 from sms.templates import LONGEST, Templates
+from svi.instants import in_paris
+from svi.lists import echo_list
 from svi.service import load_settings, open_store
 
 
@@ -39,14 +42,16 @@ def sms() -> None:
 def list_messages(as_json: bool, last: int) -> None:
     """Montre les messages, le plus récent en dernier.
 
+    Les heures sont celles de Paris ; avec --json, en UTC.
+
     \b
     Exemple :
       svi sms list --json --last 100
     """
     with open_store(load_settings()) as store:
-        for message, tries in reversed(_newest(store, last)):
-            shown = _as_dict(message) | {"attempts": tries}
-            click.echo(json.dumps(shown) if as_json else _as_line(shown))
+        newest = reversed(_newest(store, last))
+    shown = (_as_dict(message) | {"attempts": tries} for message, tries in newest)
+    echo_list(map(_as_json if as_json else _as_line, shown), as_json=as_json)
 
 
 @sms.command()
@@ -65,10 +70,11 @@ def show(message_id: UUID) -> None:
         of_message = select(SendAttempt).where(SendAttempt.message_id == message_id)
         attempts = transaction.scalars(of_message.order_by(SendAttempt.claim)).all()
     for key, value in _as_dict(message).items():
-        click.echo(f"{key:<12}{value if value is not None else '-'}")
+        text = in_paris(value) if isinstance(value, datetime) else value
+        click.echo(f"{key:<12}{text if text is not None else '-'}")
     for attempt in attempts:
         click.echo(
-            f"{'attempt':<12}{attempt.started_at.isoformat()}  {attempt.provider}"
+            f"{'attempt':<12}{in_paris(attempt.started_at)}  {attempt.provider}"
             f"  {attempt.result or '?'}  {attempt.code or ''}".rstrip()
         )
 
@@ -134,18 +140,22 @@ def _as_dict(message: Message) -> dict[str, Any]:
         "route": message.route,
         "template": message.template,
         "state": message.state,
-        "created_at": message.created_at.isoformat(),
-        "next_at": message.next_at.isoformat(),
-        "expires_at": message.expires_at.isoformat(),
-        "ended_at": message.ended_at.isoformat() if message.ended_at else None,
+        "created_at": message.created_at,
+        "next_at": message.next_at,
+        "expires_at": message.expires_at,
+        "ended_at": message.ended_at,
         "provider": message.provider,
         "provider_id": message.provider_id,
         "repeated": message.repeated,
     }
 
 
+def _as_json(shown: dict[str, Any]) -> str:
+    return json.dumps(shown, default=datetime.isoformat)
+
+
 def _as_line(shown: dict[str, Any]) -> str:
     return (
-        f"{shown['created_at'][:19]}  {shown['id']}  {shown['route']:<6}  {shown['template']}"
+        f"{in_paris(shown['created_at'])}  {shown['id']}  {shown['route']:<6}  {shown['template']}"
         f"  {shown['state']}  {shown['attempts']} essai(s)"
     )

@@ -10,6 +10,7 @@ import structlog
 from shared import logs, task_folder
 from shared.errors import StoreError
 from shared.store import Store
+from svi.lists import echo_list
 from svi.service import load_settings, open_store
 
 SECONDS = 2  # between two looks at the folder
@@ -49,8 +50,8 @@ def run(folder: Path) -> None:
     settings = load_settings()
     logs.configure(settings.logs / "tasks.log")
     with open_store(settings) as store:
-        for outcome in task_folder.scan(store, folder):
-            click.echo(f"{outcome.task}  {outcome.answer}")
+        outcomes = task_folder.scan(store, folder)
+        echo_list(f"{outcome.task}  {outcome.answer}" for outcome in outcomes)
 
 
 @tasks.command()

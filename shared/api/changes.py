@@ -20,7 +20,7 @@ from shared.hashing import read_foreign
 from shared.legacy import BadDigestError
 from shared.life_cycle import Key
 from shared.models import ChangeEvent
-from shared.web_changes import FutureChangeError, Result, WebChange
+from shared.web_changes import ChangeResult, FutureChangeError, WebChange
 
 LONGEST_HASH = 512
 
@@ -100,7 +100,7 @@ class ToldChange(Strict):
 class Told(BaseModel):
     """What came of it."""
 
-    result: Result
+    result: ChangeResult
 
 
 def _invalid(field: str, reason: str) -> ProblemError:

@@ -122,6 +122,7 @@ def _problems(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
     return {
         str(status.value): {
             "description": "; ".join(_described(one) for one in found),
+            **_retry_after(found),
             "content": {PROBLEM_JSON: {"schema": schemas[ProblemBody]}},
         }
         for status, found in sorted(by_status.items())
@@ -136,6 +137,19 @@ def _met_by(route: Route[Any]) -> Iterable[Problem]:
     yield from CHANGING if route.changes else ()
     yield from (problems.SESSION_OVER,) if route.in_session else ()
     yield from route.problems
+
+
+def _retry_after(found: Sequence[Problem]) -> dict[str, Any]:
+    """Describe the header, if any of these problems, or all of them, come with it."""
+    waits = [one.retry_after is not None for one in found]
+    if not any(waits):
+        return {}
+    header = {
+        "description": "seconds to wait before the request is sent again",
+        "required": all(waits),
+        "schema": {"type": "integer", "minimum": 1},
+    }
+    return {"headers": {"Retry-After": header}}
 
 
 def _described(problem: Problem) -> str:

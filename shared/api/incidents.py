@@ -53,18 +53,24 @@ class Opened(BaseModel):
 class VoidRequest(Strict):
     """A window from `start` (included) to `end` (excluded), in one channel or caisse or all."""
 
-    start: Instant
-    end: Instant
+    # Examples of their own: from an instant to the same one is no window.
+    start: Instant = Field(examples=["2021-09-30T19:00:00Z"])
+    end: Instant = Field(examples=["2021-10-01T06:00:00Z"])
     channel: AnyChannel | None = None
     caisse: CaisseCode | None = None
     except_password_changed_before: Instant | None = Field(
         None, description="leaves out who had chosen a web password by then (R39)"
     )
 
-    def window(self) -> Window:
-        """Give what the store voids; ProblemError if it ends before it begins."""
+    def window(self, now: datetime) -> Window:
+        """Give what the store voids; ProblemError if it ends before it begins, or is not over.
+
+        One that goes on would take back what is issued in the place of what it revoked.
+        """
         if self.end <= self.start:
             raise ProblemError(problems.INVALID, [Fault(field="end", reason="not_after_start")])
+        if self.end > now:
+            raise ProblemError(problems.INVALID, [Fault(field="end", reason="in_the_future")])
         channel = Channel(self.channel) if self.channel else None
         return Window(self.start, self.end, channel, self.caisse)
 
@@ -135,9 +141,8 @@ def _lift(call: Call, body: Scoped) -> Answer:
 
 def _void(call: Call, body: VoidRequest) -> Answer:
     changed_before = body.except_password_changed_before
-    report = voiding.void_and_report(
-        call.store, body.window(), changed_before, origin=_origin(call)
-    )
+    window = body.window(call.store.clock())
+    report = voiding.void_and_report(call.store, window, changed_before, origin=_origin(call))
     return Answer(HTTPStatus.OK, VoidReport.of(report))
 
 

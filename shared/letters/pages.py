@@ -46,7 +46,7 @@ class Letter:
 def check_font() -> None:
     """Raise SettingsError if the font is not on this machine."""
     if not FONT.exists():
-        raise SettingsError(f"{FONT}: not there; install the Debian package fonts-dejavu-core")
+        raise SettingsError(f"{FONT}: absent ; installez le paquet Debian fonts-dejavu-core")
 
 
 def render(letter: Letter, made_at: datetime) -> bytes:

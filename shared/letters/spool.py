@@ -46,14 +46,14 @@ class Printer:
         try:
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
         except OSError as error:
-            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+            raise SettingsError(f"{path}: ne peut pas être lu : {error.strerror}") from None
         except ValueError:
-            raise SettingsError(f"{path}: not an X.509 certificate in PEM") from None
+            raise SettingsError(f"{path}: n'est pas un certificat X.509 en PEM") from None
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            raise SettingsError(f"{path}: the certificate is not valid now; ask for the next one")
+            raise SettingsError(f"{path}: certificat hors de validité ; demandez le suivant")
         key = certificate.public_key()
         if not isinstance(key, rsa.RSAPublicKey) or key.key_size < SMALLEST_KEY:
-            raise SettingsError(f"{path}: an RSA key of {SMALLEST_KEY} bits or more is needed")
+            raise SettingsError(f"{path}: il faut une clé RSA de {SMALLEST_KEY} bits au moins")
         return cls(certificate)
 
     def encrypt(self, content: bytes) -> bytes:
@@ -87,7 +87,7 @@ class Spool:
         """Be the only process in the folder; SpoolBusyError if there is one already."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        with alone(self._folder, SpoolBusyError(f"{self._folder}: another run is at work here")):
+        with alone(self._folder, SpoolBusyError(f"{self._folder}: un autre tirage y est en cours")):
             yield
 
     def path(self, run_id: UUID) -> Path:

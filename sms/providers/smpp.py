@@ -138,8 +138,8 @@ class SmppAccount:
                     raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsError(
-                f"{path}: not a system_id of 15 characters and a password of 8 at most;"
-                " copy them from the operator's letter"
+                f"{path}: il faut un system_id de 15 caractères au plus et un password de 8 ;"
+                " recopiez ceux de l'opérateur"
             ) from None
         return cls(system_id, Secret(password))
 

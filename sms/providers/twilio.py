@@ -98,7 +98,7 @@ class TwilioAccount:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise SettingsError(
-                f"{path}: not Twilio's account_sid and auth_token; copy them from its console"
+                f"{path}: il faut account_sid et auth_token ; recopiez ceux de la console de Twilio"
             ) from None
         return cls(sid, Secret(token))
 

@@ -34,8 +34,9 @@ from tests.acceptance.machine import CACHE, free_port, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = "svitest"
-SERVICES = ("postgres", "voice", "gateway", "asterisk")
+SERVICES = ("postgres", "voice", "gateway", "asterisk")  # besides `schema`, which ends
 IMAGES = ("svi", "svi-asterisk", "svi-postgres")
+PASSFILES = ("database", "owner")
 FIRST = DOSSIERS[0]
 PAYMENT = [  # 481,71 € on 5 November 2026 (D17)
     *["dernier-paiement", "nombre-4", "cent", "nombre-81", "euros", "et", "nombre-71", "centimes"],
@@ -303,7 +304,7 @@ def test_a_forgotten_password_reaches_the_gateway(project: Compose) -> None:
 
 
 def test_asterisk_shows_its_calls_to_the_voice_server(project: Compose) -> None:
-    assert project.in_container("voice", "svi", "calls", "--live") == ""
+    assert project.in_container("voice", "svi", "calls", "--live") == "rien\n"
 
 
 def test_a_web_stack_of_this_machine_reaches_the_api(project: Compose) -> None:
@@ -342,11 +343,15 @@ def test_no_secret_shows(project: Compose) -> None:
         assert not [text for text in shown if secret in text]
 
 
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
 def secrets_of(project: Compose) -> list[str]:
     """Give every secret made for the project."""
     keys = json.loads((project.secrets / "keys").read_text())
     return [
-        (project.secrets / "database").read_text().strip().rpartition(":")[2],
+        *(line.rpartition(":")[2] for file in PASSFILES for line in _lines(project.secrets / file)),
         json.loads((project.secrets / "ami").read_text())["secret"],
         *(keys["sealing"].values()),
         keys["indexing"],
@@ -363,6 +368,40 @@ def test_a_service_can_do_the_least(project: Compose, service: str) -> None:
     assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
     assert project.inspect(service, "{{.HostConfig.ReadonlyRootfs}}") == "true"
+
+
+SERVICE_URL = "postgresql+psycopg://svi@postgres/svi?passfile=/run/secrets/database"
+ROLE_PROGRAM = """
+import sys, sqlalchemy
+with sqlalchemy.create_engine(sys.argv[1]).begin() as connection:
+    print(connection.execute(sqlalchemy.text(sys.argv[2])).rowcount)
+"""
+
+
+def test_the_service_appends_to_the_audit_and_alters_nothing(project: Compose) -> None:
+    run = ("python3", "-c", ROLE_PROGRAM, SERVICE_URL)
+    assert int(project.in_container("voice", *run, "SELECT * FROM audit")) > 0
+    for statement in ("UPDATE audit SET event = 'login'", "DELETE FROM audit", "DROP TABLE audit"):
+        with pytest.raises(AssertionError, match="InsufficientPrivilege"):
+            project.in_container("voice", *run, statement)
+
+
+def test_the_owner_gives_rights_again_and_another_role_purges(project: Compose) -> None:
+    """As docs/deployment.md has an operator do it."""
+    run = ("run", "--rm", "-T", "--no-deps")
+    assert "ont leurs droits" in project.compose(*run, "schema", "svi", "db", "grant")
+    purger = ("-e", "SVI_DATABASE_URL=postgresql+psycopg://svi_purge@postgres/svi", "schema")
+    assert "0 lignes effacées" in project.compose(*run, *purger, "svi", "audit", "purge")
+
+
+def test_data_and_rights_outlive_down_and_up(project: Compose) -> None:
+    before = project.records()
+    project.compose("down", seconds=2 * COMMAND_SECONDS)
+    project.compose("up", "-d", seconds=2 * COMMAND_SECONDS)
+    project.wait_healthy()
+    assert project.records() == before != []
+    ended = "{{.State.Status}} {{.State.ExitCode}}"
+    wait_until(lambda: project.inspect("schema", ended) == "exited 0")
 
 
 def test_a_service_that_dies_comes_back(project: Compose) -> None:

@@ -110,6 +110,7 @@ def test_run_takes_what_is_there(folder: Path) -> None:
     done = CliRunner().invoke(cli, ["tasks", "run", str(folder)])
     assert done.exit_code == 0, done.output
     assert done.output == "nims-1  done\nnims-2  refused\n"
+    assert CliRunner().invoke(cli, ["tasks", "run", str(folder)]).output == "rien\n"
 
 
 def test_watch_takes_what_comes_until_a_signal(folder: Path) -> None:

@@ -116,6 +116,7 @@ BAD_WINDOWS: dict[str, dict[str, object]] = {
     "no end": {"start": WINDOW["start"]},
     "empty": {**WINDOW, "end": WINDOW["start"]},
     "ends before it begins": {"start": WINDOW["end"], "end": WINDOW["start"]},
+    "not over yet": {**WINDOW, "end": "2021-10-01T21:00:00Z"},
     "no time zone": {**WINDOW, "start": "2021-10-01T09:00:00"},
     "another time zone": {**WINDOW, "start": "2021-10-01T09:00:00+02:00"},
     "no day of the calendar": {**WINDOW, "start": "2021-09-31T09:00:00Z"},
@@ -128,9 +129,10 @@ BAD_WINDOWS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("body", BAD_WINDOWS.values(), ids=BAD_WINDOWS.keys())
 def test_what_is_no_window_takes_nothing_back(
-    api: Api, store: Store, body: dict[str, object]
+    api: Api, store: Store, clock: FakeClock, body: dict[str, object]
 ) -> None:
     log_in(store)
+    clock.advance(timedelta(hours=1))
     refused = post(api, "/v1/incidents/void", body)
     assert (refused.status, refused.problem) == (422, "invalid")
     assert audited(store) == []
@@ -210,6 +212,7 @@ def test_who_had_chosen_a_password_before_is_not_listed(
     clock.now = datetime.fromisoformat("2021-10-10T20:00:00Z")
     post(api, "/v1/password-requests", _asking(NUMBER))
     window = {"start": "2021-10-10T19:00:00Z", "end": "2021-10-11T06:00:00Z"}
+    clock.now = datetime.fromisoformat(window["end"])
     assert len(post(api, "/v1/incidents/void", window).json["people"]) == 1
     body = window | {"except_password_changed_before": window["start"]}
     assert post(api, "/v1/incidents/void", body).json["people"] == []

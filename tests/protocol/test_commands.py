@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from shared.claimants import COLUMNS
+from shared.rules import PARIS
 from svi.__main__ import EXPECTED, cli
 
 SVI = Path(sys.executable).with_name("svi")
@@ -157,27 +159,53 @@ def test_a_home_that_is_a_file(home: Path) -> None:
 
 
 def test_a_home_that_is_not_there(home: Path) -> None:
-    assert complaint(home, "calls").startswith(f"svi: {home}/keys.json: cannot be read")
+    assert complaint(home, "calls").startswith(f"Error: {home} n'existe pas")
+    assert complaint(home, "db", "status") == f"Error: {home} n'existe pas : vérifiez SVI_HOME"
     assert not home.exists()
+
+
+def test_keys_are_made_in_a_home_that_is_not_there(home: Path) -> None:
+    (line,) = output(home, "keys", "create")
+    assert line.startswith(f"{home}/keys.json : trousseau créé")
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert "svi db upgrade" in refusal(home, "calls")
+
+
+def test_without_a_key_ring_the_remedy_depends_on_the_database(home: Path) -> None:
+    home.mkdir()
+    missing = f"Error: {home}/keys.json : il n'y a pas de trousseau ; "
+    assert refusal(home, "calls") == f"{missing}lancez : svi keys create"
+    output(home, "db", "upgrade")
+    assert refusal(home, "calls") == f"{missing}restaurez celui de la sauvegarde"
+
+
+def test_a_file_that_can_not_be_written_is_named(used_home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "none" / "dossier.json"
+    export = ["accounts", "export", "--caisse", CAISSE, "--number", NUMBER, "--file", str(file)]
+    line = complaint(used_home, *export)
+    assert line == f"svi: {file}: ne peut pas être écrit : No such file or directory"
 
 
 def test_a_database_that_is_none(used_home: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'text'}"
     (tmp_path / "text").write_text("bonjour")
     line = complaint(used_home, "calls", SVI_DATABASE_URL=url)
-    assert line == f"svi: {url}: database: DatabaseError"
+    assert line == (
+        f"svi: {url}: base de données injoignable ou illisible (DatabaseError) :"
+        " vérifiez SVI_DATABASE_URL ou SVI_HOME"
+    )
 
 
 def test_a_database_that_is_away(used_home: Path) -> None:
     url = "postgresql+psycopg://user:hush@127.0.0.1:1/base"
     line = complaint(used_home, "calls", SVI_DATABASE_URL=url)
-    assert line.startswith("svi: postgresql+psycopg://user:***@127.0.0.1:1/base: database: ")
+    assert line.startswith("svi: postgresql+psycopg://user:***@127.0.0.1:1/base: base de données ")
 
 
 KEY_RINGS = {
-    "readable by others": (0o644, "{}", "others may read it; run: chmod 600"),
-    "no JSON": (0o600, "keys", "not a key ring; restore it from its backup"),
-    "of another kind": (0o600, "[]", "not a key ring; restore it from its backup"),
+    "readable by others": (0o644, "{}", "d'autres peuvent le lire ; lancez : chmod 600"),
+    "no JSON": (0o600, "keys", "trousseau illisible ; restaurez sa sauvegarde"),
+    "of another kind": (0o600, "[]", "trousseau illisible ; restaurez sa sauvegarde"),
 }
 
 
@@ -218,7 +246,7 @@ def test_an_account_is_shown_without_name_contact_or_secret(used_home: Path) -> 
     summary, person, password = output(used_home, *SHOW)
     assert summary == "caisse 92, affilie, sessions ouvertes : 0"
     assert person == "  allocataire, mobile"
-    assert re.fullmatch(r"  password active \d{4}-\d{2}-\d{2}", password)
+    assert re.fullmatch(r"  mot de passe actif, du \d{4}-\d{2}-\d{2}", password)
 
 
 def test_an_account_that_is_not_there(used_home: Path) -> None:
@@ -372,12 +400,24 @@ def test_calls_are_listed_oldest_first(home: Path) -> None:
     assert second["line"] == "0146300092"
     assert second["number"] is None
     assert first["started_at"] < first["ended_at"] < second["started_at"]
+    assert second["started_at"].endswith("+00:00")
     (newest,) = output(home, "calls", "--last", "1")
+    paris = datetime.fromisoformat(second["started_at"]).astimezone(PARIS)
     assert re.fullmatch(
-        r"[\d-]{10} [\d:]{8}  0146300092  caisse 92  \d s  abandoned"
+        rf"{paris:%Y-%m-%d %H:%M:%S}  0146300092  caisse 92  \d s  abandoned"
         r"  welcome > way_in > identify",
         newest,
     )
+
+
+LISTS = [["calls"], ["sms", "list"], ["api", "keys", "list"]]
+
+
+@pytest.mark.parametrize("command", LISTS, ids=" ".join)
+def test_an_empty_list_says_so_except_in_json(used_home: Path, command: list[str]) -> None:
+    runner = CliRunner(env={"SVI_HOME": str(used_home)})
+    assert runner.invoke(cli, command).stdout == "rien\n"
+    assert runner.invoke(cli, [*command, "--json"]).stdout == ""
 
 
 REACHES = {"nothing runs": None, "the file holds something else": "[]"}

@@ -151,7 +151,10 @@ def test_a_database_that_is_away_is_one_line_without_its_password(
     monkeypatch.setenv("SVI_HOME", str(tmp_path))
     monkeypatch.setenv("SVI_DATABASE_URL", url)
     line = complaint(svi("db", command))
-    assert line.startswith("svi: postgresql+psycopg://svi:***@127.0.0.1:1/base: database: ")
+    assert line == (
+        "svi: postgresql+psycopg://svi:***@127.0.0.1:1/base: base de données injoignable ou"
+        " illisible (OperationalError) : vérifiez SVI_DATABASE_URL ou SVI_HOME"
+    )
 
 
 @pytest.mark.parametrize("command", STORED, ids=" ".join)

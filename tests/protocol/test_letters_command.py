@@ -169,7 +169,7 @@ def test_a_run_without_certificate_is_refused(
     monkeypatch.setenv("SVI_PRINTER", str(tmp_path / "none.pem"))
     refused = svi("run")
     assert refused.exit_code == 1
-    assert str(refused.exception).startswith(f"{tmp_path}/none.pem: cannot be read")
+    assert str(refused.exception).startswith(f"{tmp_path}/none.pem: ne peut pas être lu")
 
 
 def test_an_unknown_run_is_not_confirmed(home_store: Store) -> None:

@@ -1,6 +1,7 @@
 """`svi accounts import-passwords`, `separate`, `move`, `revoke`, as admins run them."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,17 +34,17 @@ def svi(tmp_path: Path) -> Svi:
 
 def shown(svi: Svi) -> list[str]:
     """Give the state of each credential of the dossier."""
-    lines = svi("accounts", "show", *HOME).output.splitlines()
-    return [line.split()[1] for line in lines if line.strip().startswith("password ")]
+    text = svi("accounts", "show", *HOME).output
+    return [found[1] for found in re.finditer(r"^  mot de passe ([^,]+), du ", text, re.MULTILINE)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said", "states"),
     [
-        (["separate"], "mot de passe remplacé", ["ended", "pending"]),
-        (["revoke"], "mot de passe révoqué", ["ended"]),
-        (["revoke", "--reissue"], "mot de passe révoqué", ["ended", "pending"]),
-        (["move", "--to-caisse", "75", "--to-number", "0004711"], "dossier muté", ["ended"]),
+        (["separate"], "mot de passe remplacé", ["terminé", "en attente"]),
+        (["revoke"], "mot de passe révoqué", ["terminé"]),
+        (["revoke", "--reissue"], "mot de passe révoqué", ["terminé", "en attente"]),
+        (["move", "--to-caisse", "75", "--to-number", "0004711"], "dossier muté", ["terminé"]),
     ],
     ids=["separate", "revoke", "revoke and reissue", "move"],
 )

@@ -28,7 +28,7 @@ from shared.rules import Argon2, Channel
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
-from shared.web_changes import Result, WebChange, apply
+from shared.web_changes import ChangeResult, WebChange, apply
 from tests.store import (
     CAISSE,
     CHEAP,
@@ -99,7 +99,7 @@ def test_the_web_stack_ends_a_password_while_a_call_is_verifying_it(
     add_dossier(store)
     clock.advance(HOUR)
     with _verifying(store, PausingHasher(moment)) as call:
-        assert apply(store, change(store), CLIENT) is Result.DONE
+        assert apply(store, change(store), CLIENT) is ChangeResult.DONE
     assert "identification-refusee" in call.heard
     assert "choix-dernier-paiement" not in call.heard
     assert _sessions(store) == 0
@@ -116,7 +116,7 @@ def test_the_web_stack_ends_a_password_that_a_call_has_just_verified(
         groups = [CAISSE, NUMBER, PASSWORD]
         with SimulatedCall(server.address, groups=groups, patient=True) as call:
             call.wait_heard("choix-dernier-paiement", END_SECONDS)
-            assert apply(store, change(store), CLIENT) is Result.DONE
+            assert apply(store, change(store), CLIENT) is ChangeResult.DONE
             call.type("1")
             call.wait_heard("identification-terminee", END_SECONDS)
     assert "dernier-paiement" not in call.heard
@@ -140,7 +140,7 @@ def test_in_whatever_order_a_change_on_the_web_and_logins_come_nothing_is_read_a
         with ThreadPoolExecutor(1) as pool:
             login = pool.submit(log_in_at_once, f"+3319900{caller:04}")
             start.wait(END_SECONDS)
-            assert apply(store, told, CLIENT) is Result.DONE
+            assert apply(store, told, CLIENT) is ChangeResult.DONE
             outcome = login.result(END_SECONDS)
         assert log_in(store, caller_id=OWNER) is Refusal.REFUSED
         if isinstance(outcome, Session):

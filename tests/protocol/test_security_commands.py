@@ -115,7 +115,21 @@ def test_audit_head_and_verify(home: Path, tmp_path: Path) -> None:
         connection.execute("UPDATE audit SET event = 'login'")
     result = _run("audit", "verify", "--head", str(head))
     assert result.exit_code == 1
-    assert "journal modifié : ligne 1, lot 1" in result.output
+    assert "journal altéré : ligne 1 modifiée, lot 1" in result.output
+
+
+def test_a_head_that_is_not_there_is_named(home: Path, tmp_path: Path) -> None:
+    result = _run("audit", "verify", "--head", str(tmp_path / "none"))
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: {tmp_path / 'none'} : ne peut pas être lu : No such file or directory\n"
+    )
+
+
+def test_a_window_is_over_before_it_is_voided(home: Path) -> None:
+    result = _run("incident", "void", LONG_AGO, FAR_AWAY)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: la fin est à venir")
 
 
 def test_a_head_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:

@@ -302,11 +302,11 @@ def test_credentials_come_from_a_file(tmp_path: Path) -> None:
 
 BAD_FILES = [
     pytest.param(GOOD, 0o640, "chmod 600", id="others-may-read"),
-    pytest.param(GOOD[:-1], 0o600, "copy them", id="cut"),
-    pytest.param("[]", 0o600, "copy them", id="no-object"),
-    pytest.param(GOOD.replace("AC0", "SK0"), 0o600, "copy them", id="no-account"),
-    pytest.param(GOOD.replace(TOKEN, ""), 0o600, "copy them", id="no-token"),
-    pytest.param(GOOD.replace(f'"{TOKEN}"', "5"), 0o600, "copy them", id="token-no-text"),
+    pytest.param(GOOD[:-1], 0o600, "recopiez ceux", id="cut"),
+    pytest.param("[]", 0o600, "recopiez ceux", id="no-object"),
+    pytest.param(GOOD.replace("AC0", "SK0"), 0o600, "recopiez ceux", id="no-account"),
+    pytest.param(GOOD.replace(TOKEN, ""), 0o600, "recopiez ceux", id="no-token"),
+    pytest.param(GOOD.replace(f'"{TOKEN}"', "5"), 0o600, "recopiez ceux", id="token-no-text"),
 ]
 
 
@@ -324,5 +324,5 @@ def test_bad_credentials_are_told_in_one_line(
 
 
 def test_missing_credentials(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="ne peut pas être lu"):
         TwilioAccount.load(tmp_path / "absent.json")

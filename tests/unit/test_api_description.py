@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shared.api import problems
 from shared.api.bodies import NoBody
 from shared.api.description import describe
 from shared.api.routes import Route
@@ -50,6 +51,27 @@ def test_what_goes_wrong_is_a_problem(route: Route[Any]) -> None:
     for status, response in operation(route)["responses"].items():
         if int(status) >= 400:
             assert list(response["content"]) == ["application/problem+json"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=NAMES)
+def test_when_to_come_back_is_described(route: Route[Any]) -> None:
+    """Of a repeated request that is being done, a busy client, a store that is away."""
+    told = {
+        status: response["headers"]["Retry-After"]["required"]
+        for status, response in operation(route)["responses"].items()
+        if "headers" in response
+    }
+    always = {"503": problems.CLOSED not in route.problems}
+    if route.scope:
+        always["429"] = True
+    if route.changes:
+        always["409"] = False  # not for a key that was used for another request
+    assert told == always
+
+
+def test_schemas_are_named_after_what_they_describe() -> None:
+    """Two of one name would be told apart by their modules' paths."""
+    assert [name for name in DESCRIPTION["components"]["schemas"] if "__" in name] == []
 
 
 def test_every_reference_is_there() -> None:

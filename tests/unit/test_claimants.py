@@ -17,7 +17,7 @@ from shared import claimants, credentials, disclosure
 from shared.claimants import COLUMNS, ImportResult, import_claimants
 from shared.csv_file import Finding, ImportRefusedError
 from shared.errors import SettingsError, StoreError
-from shared.models import Account, Person
+from shared.models import Account, AuditEntry, Person
 from shared.people import Address, PersonData, open_person
 from shared.secret import Secret
 from shared.store import Store
@@ -441,7 +441,7 @@ def test_the_error_says_how_many_and_which_is_the_first(store: Store, tmp_path: 
 
 
 def test_a_file_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="ne peut pas être lu"):
         import_claimants(store, tmp_path / "absent.csv")
 
 
@@ -486,7 +486,7 @@ def test_the_database_refusing_a_row_says_nothing_of_it(
     monkeypatch.setattr(claimants, "_find", lambda *_: None)
     with pytest.raises(StoreError) as refused:
         import_claimants(store, path)
-    assert str(refused.value) == "the database refused a row that breaks a constraint"
+    assert str(refused.value) == "la base de données a refusé une ligne qui enfreint une contrainte"
     assert len(people(store)) == 1
 
 
@@ -543,6 +543,23 @@ def test_created_updated_and_unchanged_are_counted(store: Store, tmp_path: Path)
         line(HUGO, nom="Neuve", role="autre"),
     )
     assert import_claimants(store, path) == ImportResult(created=1, updated=1, unchanged=1)
+
+
+def test_an_import_is_audited_by_its_counts(store: Store, tmp_path: Path) -> None:
+    """D15: a refused one, which changed nothing, is not."""
+    import_claimants(store, file_of(tmp_path, line(CLAIRE), line(HUGO)))
+    import_claimants(store, file_of(tmp_path, line(CLAIRE, mobile=""), line(HUGO)))
+    findings(store, file_of(tmp_path, line(HUGO), line(HUGO, role="allocataire")))
+    with store.database.read() as transaction:
+        rows = transaction.execute(
+            select(AuditEntry.actor, AuditEntry.account_id)
+            .where(AuditEntry.event == "claimants-imported")
+            .order_by(AuditEntry.id)
+        ).all()
+    assert [(actor, account) for actor, account in rows] == [
+        ("created:2 updated:0 unchanged:0 closed:0", None),
+        ("created:0 updated:1 unchanged:1 closed:0", None),
+    ]
 
 
 def test_lines_of_a_closed_dossier_are_left_aside(store: Store, tmp_path: Path) -> None:

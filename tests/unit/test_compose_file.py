@@ -28,7 +28,8 @@ PUBLISHED = {
         "127.0.0.1:${SVI_API_PORT:-4581}:4581",
     ],
 }
-NEVER_PUBLISHED = ("postgres", "voice")
+NEVER_PUBLISHED = ("postgres", "schema", "voice")
+ENDS = "schema"  # once its work is done; the others run on
 SECRET_NAME = re.compile("PASSWORD|SECRET|TOKEN|KEY|ACCOUNT", re.IGNORECASE)
 CREDENTIAL_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
@@ -55,8 +56,11 @@ def test_what_authenticates_nobody_is_on_the_inner_network_alone(service: str) -
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_can_do_the_least_and_says_how_it_feels(service: str) -> None:
     fields = SERVICES[service]
-    assert fields["healthcheck"]["test"][0] == "CMD-SHELL"
-    assert fields["restart"] == "unless-stopped"
+    if service == ENDS:
+        assert fields["restart"] == "on-failure:5"
+    else:
+        assert fields["healthcheck"]["test"][0] == "CMD-SHELL"
+        assert fields["restart"] == "unless-stopped"
     assert fields["read_only"] is True
     assert fields["cap_drop"] == ["ALL"]
     assert fields["security_opt"] == ["no-new-privileges"]
@@ -83,13 +87,23 @@ def test_every_secret_is_a_file_outside_the_images() -> None:
     assert "!secrets" not in listed
 
 
+def test_only_what_ends_can_alter_the_audit() -> None:
+    """The password of the database's owner is where nobody calls; the service has its own role."""
+    holders = {name for name, service in SERVICES.items() if "owner" in service["secrets"]}
+    assert holders == {"postgres", ENDS}
+    for name in ("voice", "gateway"):
+        assert "//svi@postgres/svi?" in SERVICES[name]["environment"]["SVI_DATABASE_URL"]
+
+
 def test_services_wait_for_what_they_stand_on() -> None:
     awaited = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
     healthy = {"condition": "service_healthy"}
+    ended = {"condition": "service_completed_successfully"}
     assert awaited == {
         "postgres": {},
-        "voice": {"postgres": healthy},
-        "gateway": {"postgres": healthy},
+        "schema": {"postgres": healthy},
+        "voice": {"postgres": healthy, "schema": ended},
+        "gateway": {"postgres": healthy, "schema": ended},
         "asterisk": {"voice": healthy},
     }
 

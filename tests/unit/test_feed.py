@@ -22,7 +22,7 @@ from shared.rules import Channel
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
-from shared.web_changes import FutureChangeError, Result, WebChange, apply
+from shared.web_changes import ChangeResult, FutureChangeError, WebChange, apply
 from tests.store import (
     CAISSE,
     NUMBER,
@@ -145,7 +145,7 @@ def test_what_was_ended_on_the_web_opens_nothing(store: Store, clock: FakeClock)
     add_account(store)
     set_secret(store, CAISSE, NUMBER, Secret(CODE))
     session = open_session(store)
-    assert apply(store, ended(store), CLIENT) is Result.DONE
+    assert apply(store, ended(store), CLIENT) is ChangeResult.DONE
     assert log_in(store) is Refusal.REFUSED
     assert log_in(store, CODE) is Refusal.REFUSED
     with store.database.read() as transaction, pytest.raises(SessionEndedError):
@@ -172,7 +172,7 @@ def test_a_password_created_on_the_web_opens_at_once_and_alone(
     clock.advance(HOUR)
     request_password(store, CAISSE, NUMBER, Origin(Channel.VOICE, OWNER))
     clock.advance(HOUR)
-    assert apply(store, created(store), CLIENT) is Result.DONE
+    assert apply(store, created(store), CLIENT) is ChangeResult.DONE
     for secret in (PASSWORD, CODE):
         assert log_in(store, secret) is Refusal.REFUSED
     assert isinstance(log_in(store, CHOSEN), Session)
@@ -186,14 +186,14 @@ def test_a_change_told_twice_is_done_once(store: Store, clock: FakeClock) -> Non
     add_account(store)
     clock.advance(HOUR)
     change = created(store)
-    assert apply(store, change, CLIENT) is Result.DONE
+    assert apply(store, change, CLIENT) is ChangeResult.DONE
     session = log_in(store, CHOSEN)
     assert isinstance(session, Session)
-    assert apply(store, change, CLIENT) is Result.UNCHANGED
+    assert apply(store, change, CLIENT) is ChangeResult.UNCHANGED
     end = ended(store)
-    assert apply(store, end, CLIENT) is Result.DONE
-    assert apply(store, end, CLIENT) is Result.UNCHANGED
-    assert apply(store, change, CLIENT) is Result.UNCHANGED  # and does not come back
+    assert apply(store, end, CLIENT) is ChangeResult.DONE
+    assert apply(store, end, CLIENT) is ChangeResult.UNCHANGED
+    assert apply(store, change, CLIENT) is ChangeResult.UNCHANGED  # and does not come back
     assert log_in(store, CHOSEN) is Refusal.REFUSED
 
 
@@ -202,8 +202,8 @@ def test_a_change_that_comes_late_spares_what_is_newer(store: Store, clock: Fake
     late_end, late_new = ended(store), created(store)
     clock.advance(HOUR)
     set_secret(store, CAISSE, NUMBER, Secret("11223344"))
-    assert apply(store, late_new, CLIENT) is Result.UNCHANGED
-    assert apply(store, late_end, CLIENT) is Result.UNCHANGED
+    assert apply(store, late_new, CLIENT) is ChangeResult.UNCHANGED
+    assert apply(store, late_end, CLIENT) is ChangeResult.UNCHANGED
     assert isinstance(log_in(store, "11223344"), Session)
 
 
@@ -213,11 +213,11 @@ def test_two_tell_the_same_at_once(store: Store, clock: FakeClock) -> None:
     change = created(store)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: apply(store, change, CLIENT), range(4)))
-    assert sorted(results) == sorted([Result.DONE, *[Result.UNCHANGED] * 3])
+    assert sorted(results) == sorted([ChangeResult.DONE, *[ChangeResult.UNCHANGED] * 3])
 
 
 def test_an_unknown_dossier_is_told(store: Store) -> None:
-    assert apply(store, ended(store, of=UNKNOWN), CLIENT) is Result.UNKNOWN_ACCOUNT
+    assert apply(store, ended(store, of=UNKNOWN), CLIENT) is ChangeResult.UNKNOWN_ACCOUNT
 
 
 def test_a_change_of_the_future_is_refused(store: Store, clock: FakeClock) -> None:
@@ -226,7 +226,10 @@ def test_a_change_of_the_future_is_refused(store: Store, clock: FakeClock) -> No
     soon = replace(ended(store), at=clock.now + timedelta(minutes=1, microseconds=1))
     with pytest.raises(FutureChangeError):
         apply(store, soon, CLIENT)
-    assert apply(store, replace(soon, at=clock.now + timedelta(minutes=1)), CLIENT) is Result.DONE
+    assert (
+        apply(store, replace(soon, at=clock.now + timedelta(minutes=1)), CLIENT)
+        is ChangeResult.DONE
+    )
 
 
 def test_who_told_it_is_audited(store: Store) -> None:

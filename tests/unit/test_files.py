@@ -1,5 +1,6 @@
 """A file is written whole or not at all; a secret one is read only if its owner alone may."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_failure_leaves_the_old_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     path = tmp_path / "file"
     path.write_text("old")
@@ -76,10 +77,18 @@ def test_what_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) ->
     write_whole(path, "secret", mode=mode)
     with pytest.raises(SettingsError) as refused:
         read_private(path)
-    assert str(refused.value) == f"{path}: others may read it; run: chmod 600 {path}"
+    assert str(refused.value) == f"{path}: d'autres peuvent le lire ; lancez : chmod 600 {path}"
+
+
+def test_what_can_not_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "absent" / "file"
+    with pytest.raises(FileNotFoundError) as refused:
+        write_whole(path, "text")
+    assert refused.value.filename == str(path)
+    assert refused.value.strerror == "ne peut pas être écrit : No such file or directory"
 
 
 def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "absent", "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(SettingsError, match=f"{path}: cannot be read: {reason}"):
+        with pytest.raises(SettingsError, match=f"{path}: ne peut pas être lu : {reason}"):
             read_private(path)

@@ -11,10 +11,11 @@ from uuid import uuid4
 import pytest
 import structlog
 from click.testing import CliRunner
+from sqlalchemy import func, select
 
 from shared.errors import StoreDownError
 from shared.letters.status import warn_of_late
-from shared.models import Message
+from shared.models import AuditEntry, Message
 from shared.store import Store
 from svi import service
 from svi.__main__ import cli
@@ -95,6 +96,19 @@ def test_the_alarm_of_an_old_pseudonym_key_sounds_by_itself(store: Store, clock:
     store.keys.pseudonyms_since = clock.now - timedelta(days=33)
     with _kept(store) as lines:
         _until(lambda: "pseudonym_key_overdue" in _events(lines))
+
+
+def test_a_new_pseudonym_key_is_audited_by_itself(store: Store, clock: FakeClock) -> None:
+    """D15, D16: the command that renews it has no database."""
+    store.keys.pseudonyms_since = clock.now - HOUR
+
+    def audited() -> int | None:
+        renewed = select(func.count()).where(AuditEntry.event == "pseudonyms-renewed")
+        with store.database.read() as transaction:
+            return transaction.scalar(renewed)
+
+    with _kept(store):
+        _until(audited)
 
 
 def test_a_fault_is_told_once_until_it_works_again(

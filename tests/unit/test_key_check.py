@@ -19,7 +19,7 @@ from svi.__main__ import cli
 from tests.processes import Place, run_together
 from tests.store import CAISSE, NUMBER, PASSWORD, add_account, execute
 
-REFUSAL = "other.json: not the key ring of this database; restore the one of its backup"
+REFUSAL = "other.json: ce trousseau n'est pas celui de la base ; restaurez celui de sa sauvegarde"
 
 
 def _with_other_ring(store: Store, folder: Path) -> Store:

@@ -32,7 +32,7 @@ def test_two_key_rings_have_no_key_in_common(tmp_path: Path) -> None:
 def test_existing_keys_are_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     keys = KeyRing.create(path)
-    with pytest.raises(SettingsError, match=r"keys\.json: exists"):
+    with pytest.raises(SettingsError, match=r"keys\.json: existe déjà"):
         KeyRing.create(path)
     assert KeyRing.load(path) == keys
 
@@ -90,7 +90,7 @@ def test_keys_that_others_may_read_are_refused(tmp_path: Path, mode: int) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"none\.json: cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"none\.json: ne peut pas être lu : No such file"):
         KeyRing.load(tmp_path / "none.json")
 
 

@@ -34,11 +34,11 @@ def test_a_letter_says_one_thing_and_whom_to_call(template: str) -> None:
         pytest.param("{number}", "{number} {number}", "il faut la variable", id="twice"),
         pytest.param("{number}", "{number!r}", "il faut la variable", id="altered"),
         pytest.param("P{digits}", "P{digits", "une accolade manque", id="open brace"),
-        pytest.param("former_address", "older_address", "former_address: Field required",
+        pytest.param("former_address", "older_address", "former_address: clé manquante",
                      id="key is missing"),
         pytest.param('subject = "Votre nouveau', 'object = "Votre nouveau',
-                     "letters.password.subject: Field required", id="subject is missing"),
-        pytest.param("[letters.password]", "[letters.password", "not TOML", id="not TOML"),
+                     "letters.password.subject: clé manquante", id="subject is missing"),
+        pytest.param("[letters.password]", "[letters.password", "n'est pas du TOML", id="not TOML"),
     ],
 )  # fmt: skip
 def test_a_wrong_text_is_refused(tmp_path: Path, right: str, wrong: str, reason: str) -> None:
@@ -52,5 +52,5 @@ def test_a_wrong_text_is_refused(tmp_path: Path, right: str, wrong: str, reason:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="ne peut pas être lu"):
         load_texts(tmp_path / "none.toml")

@@ -143,7 +143,9 @@ def test_nobody_else_may_look_and_nothing_is_in_clear(store: Store, shop: PrintS
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        pytest.param({"until": datetime(2021, 11, 1, tzinfo=UTC)}, "not valid now", id="expired"),
+        pytest.param(
+            {"until": datetime(2021, 11, 1, tzinfo=UTC)}, "hors de validité", id="expired"
+        ),
         pytest.param({"bits": 1024}, "2048 bits", id="weak"),
     ],
 )
@@ -156,10 +158,10 @@ def test_a_certificate_that_is_of_no_use_is_refused(
 
 
 def test_a_certificate_that_is_none_is_refused(clock: FakeClock, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="ne peut pas être lu"):
         Printer.load(tmp_path / "none.pem", clock())
     (tmp_path / "wrong.pem").write_text("certificate")
-    with pytest.raises(SettingsError, match="not an X"):
+    with pytest.raises(SettingsError, match="n'est pas un certificat X"):
         Printer.load(tmp_path / "wrong.pem", clock())
 
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import select, text
 
-import shared
 from shared import audit_seal, before, dossier, key_check, rotation
 from shared.before import Change
 from shared.credentials import Refusal
@@ -23,11 +23,11 @@ from shared.retention import tidy
 from shared.rules import Channel
 from shared.sessions import Session
 from shared.store import Store
+from svi.__main__ import cli
 from tests.postgresql import PostgresqlServer
 from tests.store import CountingHasher, FakeClock, add_account, cheap_rules, log_in, open_session
 
-DOCUMENT = Path(shared.__file__).parents[1] / "docs/securite.md"
-ROLES = ("svi", "svi_purge")
+ROLES = ("svi_owner", "svi", "svi_purge")
 WEB = Origin(Channel.WEB)
 NOW = FakeClock()()
 AUDIT_DAYS = 365  # D16
@@ -61,11 +61,11 @@ def test_without_its_keys_a_database_opens_nothing_and_says_nothing(
     store: Store, tmp_path: Path
 ) -> None:
     add_account(store)
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="ne peut pas être lu"):
         KeyRing.load(tmp_path / "lost.json")
     others = KeyRing.create(tmp_path / "others.json")
     stranger = Store(store.database, others, store.rules, store.hasher, store.clock)
-    with pytest.raises(SettingsError, match="not the key ring"):  # and no service starts
+    with pytest.raises(SettingsError, match="n'est pas celui de la base"):  # and no service starts
         key_check.check(stranger)
     assert log_in(stranger) is Refusal.REFUSED
     audit_seal.seal_new(store)
@@ -73,19 +73,42 @@ def test_without_its_keys_a_database_opens_nothing_and_says_nothing(
 
 
 @pytest.fixture
-def roles(postgresql: PostgresqlServer) -> Iterator[Callable[[str], str]]:
-    """A database with the roles of the document; gives its address for a role."""
-    statements = DOCUMENT.read_text(encoding="utf-8").split("```sql\n")[1].split("```")[0]
+def roles(
+    postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], str]]:
+    """A database whose owner gave the other roles their rights; gives its address for a role."""
+    monkeypatch.setattr("shared.logs.configure", lambda _: None)  # this process's are pytest's
     name = postgresql.create()
-    with closing(Database(postgresql.url(name))) as database:
-        database.migrate()
     for role in ROLES:
         postgresql.execute(f"CREATE ROLE {role} LOGIN")
-    postgresql.execute(statements, name)
-    yield lambda role: postgresql.url(name).replace("//postgres@", f"//{role}@")
+    postgresql.execute(f"ALTER DATABASE {name} OWNER TO svi_owner")
+
+    def url(role: str) -> str:
+        return postgresql.url(name).replace("//postgres@", f"//{role}@")
+
+    assert _grant(url("svi_owner")).exit_code == 0
+    yield url
     postgresql.drop(name)
     for role in ROLES:
         postgresql.execute(f"DROP ROLE {role}")
+
+
+def _grant(url: str) -> Result:
+    return CliRunner(env={"SVI_DATABASE_URL": url}).invoke(cli, ["db", "grant"])
+
+
+def test_rights_are_given_again_on_this_program_s_schema_only(roles: Callable[[str], str]) -> None:
+    assert _grant(roles("svi_owner")).exit_code == 0
+    with closing(Database(roles("svi_owner"))) as database:
+        _execute(database, "UPDATE alembic_version SET version_num = '9999'")
+    done = _grant(roles("svi_owner"))
+    assert (done.exit_code, "plus récent que ce programme" in done.stderr) == (1, True)
+
+
+def test_sqlite_has_no_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.logs.configure", lambda _: None)
+    done = _grant(f"sqlite:///{tmp_path / 'store.db'}")
+    assert (done.exit_code, "SQLite n'a pas de rôles" in done.stderr) == (1, True)
 
 
 def test_the_service_s_role_does_all_its_work(
@@ -117,6 +140,7 @@ FORBIDDEN = {
         "UPDATE audit_batch SET checkpoint = ''",
         "TRUNCATE audit",
         "DROP TABLE audit",
+        "CREATE TABLE another (id integer)",
     ],
     "svi_purge": [
         "UPDATE audit SET event = 'login'",

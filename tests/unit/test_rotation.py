@@ -24,14 +24,14 @@ from shared.errors import SealError, SettingsError
 from shared.files import write_whole
 from shared.idempotency import Answer, Request
 from shared.keyring import KeyRing, prefix
-from shared.models import Base, Credential, Person
+from shared.models import AuditEntry, Base, Credential, Person
 from shared.origin import Origin
 from shared.people import PersonData, open_person
 from shared.resets import request_password
 from shared.rules import Channel, CredentialKind
 from shared.sessions import Session
 from shared.store import Store
-from tests.processes import Place
+from tests.processes import Place, run_together
 from tests.store import CAISSE, NUMBER, FakeClock, add_account, execute, log_in
 from tests.web import (
     CLAIRE,
@@ -144,7 +144,7 @@ def test_a_key_is_known_before_it_is_used(live: Store, path: Path) -> None:
     """So that its file can be copied to other machines first."""
     assert rotation.add_key(live.keys, path) == 2
     assert live.keys.seal(b"x", "y").startswith(prefix(1))
-    with pytest.raises(SettingsError, match="under way"):
+    with pytest.raises(SettingsError, match="un changement est en cours"):
         rotation.add_key(live.keys, path)
     add_account(live)
     assert rotation.rotate(live, path, wait=_no_wait).version == 2
@@ -154,7 +154,7 @@ def test_an_add_knows_of_the_one_before(keys: KeyRing, path: Path) -> None:
     """Else its key would take the place of one that was copied to other machines."""
     other = KeyRing.load(path)
     rotation.add_key(keys, path)
-    with pytest.raises(SettingsError, match="under way"):
+    with pytest.raises(SettingsError, match="un changement est en cours"):
         rotation.add_key(other, path)
     assert KeyRing.load(path).sealing == keys.sealing
 
@@ -176,7 +176,7 @@ def test_one_command_at_a_time_changes_the_keys(
 
     def meanwhile(_seconds: float) -> None:
         other = replace(live, keys=KeyRing.load(path))
-        with pytest.raises(SettingsError, match="another command"):
+        with pytest.raises(SettingsError, match="une autre commande"):
             change(other, path)
 
     before = KeyRing.load(path)
@@ -246,6 +246,46 @@ def test_pseudonyms_of_before_lead_to_nobody(keys: KeyRing, path: Path) -> None:
     assert keys.pseudonym("92/0000354") == other.pseudonym("92/0000354") != known
     assert (other.pseudonyms_since, KeyRing.load(path).pseudonyms_since) == (RENEWED, RENEWED)
     assert KeyRing.load(path).sealing == other.sealing
+
+
+def _audited(store: Store) -> list[tuple[str, str | None]]:
+    with store.database.read() as transaction:
+        rows = transaction.execute(
+            select(AuditEntry.event, AuditEntry.actor).order_by(AuditEntry.id)
+        )
+        return [(event, actor) for event, actor in rows]
+
+
+def test_a_rotation_is_audited(live: Store, path: Path) -> None:
+    rotation.rotate(live, path, wait=_no_wait)
+    rotation.rotate(live, path, wait=_no_wait)
+    assert _audited(live) == [("keys-rotated", "key:2"), ("keys-rotated", "key:3")]
+
+
+def test_a_new_key_of_the_pseudonyms_is_audited_once(
+    live: Store, path: Path, clock: FakeClock
+) -> None:
+    """D16: by the services, which learn of it from the file."""
+    expected = []
+    for _ in range(2):
+        clock.advance(timedelta(days=30))
+        rotation.renew_pseudonyms(KeyRing.load(path), path, clock.now)
+        expected.append(("pseudonyms-renewed", f"since:{clock.now.isoformat()}"))
+        for _ in range(3):
+            rotation.note_pseudonyms(live)
+            clock.advance(timedelta(hours=1))
+    assert _audited(live) == expected
+
+
+def _note_pseudonyms(store: Store, _rank: int) -> None:
+    rotation.note_pseudonyms(store)
+
+
+def test_of_several_services_one_audits_the_key(place: Place) -> None:
+    with closing(place.open()) as store:
+        rotation.renew_pseudonyms(store.keys, place.keys, store.clock())
+        run_together(place, 4, _note_pseudonyms)
+        assert [event for event, _ in _audited(store)] == ["pseudonyms-renewed"]
 
 
 AGES = [

@@ -50,7 +50,7 @@ FAULTS = {  # what is wrong: (text that ships, text in its place, what the messa
         "web_password",
     ),
     "lengths twice from the start": ("from = 2024-07-04T00:00:00, ", "", "web_password"),
-    "not TOML": ("[argon2]", "[argon2", "not TOML"),
+    "not TOML": ("[argon2]", "[argon2", "n'est pas du TOML "),
 }
 
 
@@ -66,14 +66,14 @@ def test_a_fault_is_told_on_one_line(tmp_path: Path, old: str, new: str, named: 
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"none\.toml: ne peut pas être lu : No such file"):
         load_rules(tmp_path / "none.toml")
 
 
 def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match="not TOML"):
+    with pytest.raises(SettingsError, match="n'est pas du TOML"):
         load_rules(path)
 
 

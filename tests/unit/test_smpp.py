@@ -146,14 +146,14 @@ def test_the_account_comes_from_a_file(tmp_path: Path, system_id: str, password:
 
 BAD_FILES = {
     "others may read": (as_json(), 0o640, "chmod 600"),
-    "cut": (as_json()[:-1], 0o600, "copy them"),
-    "no object": ("[]", 0o600, "copy them"),
-    "no system id": (as_json(""), 0o600, "copy them"),
-    "a system id that SMPP would cut": (as_json("c" * 16), 0o600, "copy them"),
-    "a password that SMPP would cut": (as_json(password="secret789"), 0o600, "copy them"),
-    "a password that is no text": (as_json(password=5), 0o600, "copy them"),
-    "a NUL": (as_json(password="secr\0et"), 0o600, "copy them"),
-    "accents": (as_json(password="secrét"), 0o600, "copy them"),
+    "cut": (as_json()[:-1], 0o600, "recopiez ceux"),
+    "no object": ("[]", 0o600, "recopiez ceux"),
+    "no system id": (as_json(""), 0o600, "recopiez ceux"),
+    "a system id that SMPP would cut": (as_json("c" * 16), 0o600, "recopiez ceux"),
+    "a password that SMPP would cut": (as_json(password="secret789"), 0o600, "recopiez ceux"),
+    "a password that is no text": (as_json(password=5), 0o600, "recopiez ceux"),
+    "a NUL": (as_json(password="secr\0et"), 0o600, "recopiez ceux"),
+    "accents": (as_json(password="secrét"), 0o600, "recopiez ceux"),
 }
 
 

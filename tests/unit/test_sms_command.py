@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from shared import outbox
 from shared.errors import SettingsError
 from shared.models import MessageState
 from shared.outbox import Report
+from shared.rules import PARIS
 from shared.store import Store
 from sms.templates import DEFAULT_FILE, LONGEST, Templates
 from svi import demo
@@ -54,6 +56,9 @@ def test_messages_are_listed_without_text_and_destination(store: Store) -> None:
     assert [row["attempts"] for row in rows] == [1, 1]
     shown = svi("sms", "show", str(first)).output
     assert "21610" in shown
+    created = datetime.fromisoformat(rows[0]["created_at"])
+    assert created.utcoffset() == timedelta(0)
+    assert f"created_at  {created.astimezone(PARIS):%Y-%m-%d %H:%M:%S}\n" in shown
     everything = listed.output + shown + svi("sms", "list").output
     for personal in (MOBILE, MOBILE[3:], PASSWORD, IN_GROUPS):
         assert personal not in everything
@@ -62,7 +67,7 @@ def test_messages_are_listed_without_text_and_destination(store: Store) -> None:
 def test_the_newest_are_shown_last(store: Store) -> None:
     queued = [str(queue(store)) for _ in range(5)]
     lines = svi("sms", "list", "--last", "2").output.splitlines()
-    assert [line.split()[1] for line in lines] == queued[-2:]
+    assert [line.split()[2] for line in lines] == queued[-2:]
 
 
 def test_an_unknown_message_is_said_so(store: Store) -> None:
@@ -84,7 +89,7 @@ def test_the_gateway_needs_its_account_at_the_smsc(
     monkeypatch.setenv("SVI_SMPP_ACCOUNT", str(tmp_path / "smpp.json"))
     refused = svi("gateway")
     assert isinstance(refused.exception, SettingsError)
-    assert str(refused.exception).startswith(f"{tmp_path / 'smpp.json'}: cannot be read")
+    assert str(refused.exception).startswith(f"{tmp_path / 'smpp.json'}: ne peut pas être lu")
 
 
 SMPP_SETTINGS = {"SVI_SMPP_PORT": "0", "SVI_SMPP_TLS": "peut-être", "SVI_SMPP_RECEIPT_IDS": "octal"}

@@ -176,7 +176,7 @@ SHAPES = {
         OTHER,
         "rappel: modèle inconnu",
     ),
-    "no TOML": ("[password", "", "not TOML"),
+    "no TOML": ("[password", "", "n'est pas du TOML"),
 }
 
 
@@ -191,7 +191,7 @@ def test_a_file_of_another_shape_is_refused(
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     [found] = check(tmp_path / "none.toml")
-    assert found == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
+    assert found == f"{tmp_path / 'none.toml'}: ne peut pas être lu : No such file or directory"
 
 
 def test_what_can_not_be_written_is_an_error_of_its_own(texts: Templates) -> None:

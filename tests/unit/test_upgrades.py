@@ -121,7 +121,7 @@ def test_constraints_hold_after_an_upgrade(database: Database, keys: KeyRing) ->
     fill(database, keys, oldest)
     database.migrate()
     for violation in VIOLATIONS:
-        with pytest.raises(StoreError, match="constraint"), database.begin() as connection:
+        with pytest.raises(StoreError, match="contrainte"), database.begin() as connection:
             connection.execute(sa.text(violation))
 
 

@@ -18,6 +18,7 @@ from shared import (
     apikeys,
     audit,
     before,
+    claimants,
     credentials,
     disclosure,
     dossier,
@@ -25,6 +26,7 @@ from shared import (
     password_import,
     provisional,
     resets,
+    rotation,
     voiding,
     web_accounts,
     web_changes,
@@ -233,27 +235,51 @@ def test_every_event_is_placed_once() -> None:
     assert Counter([*reads, *HARMLESS, *UNDO]) == Counter(get_args(Event))
 
 
-DOSSIERS = 20
+AT_ONCE = 20
 
 
-def _void(store: Store, _rank: int) -> object:
+def _void_beside_others(store: Store, _rank: int) -> object:
     return voiding.void(store, WINDOW)
 
 
 def test_of_several_voids_at_once_each_dossier_gets_one_password(place: Place) -> None:
     with closing(place.open()) as store:
         assert isinstance(store.clock, FakeClock)
-        for number in range(DOSSIERS):
+        for number in range(AT_ONCE):
             store.clock.now = T1 - timedelta(days=40)
             add_account(store, f"{number:07}", mobile=f"+336120001{number:02}")
             store.clock.now = INSIDE
             resets.request_password(store, CAISSE, f"{number:07}", WEB)
-        assert run_together(place, 3, _void) == [{Result.REPLACED: DOSSIERS}] * 3
-        with store.database.read() as transaction:
-            issued = transaction.scalars(
-                select(Credential.account_id).where(Credential.origin == CredentialOrigin.INCIDENT)
-            ).all()
-    assert (len(issued), len(set(issued))) == (DOSSIERS, DOSSIERS)
+    assert run_together(place, 3, _void_beside_others) == [{Result.REPLACED: AT_ONCE}] * 3
+    with closing(place.open()) as store, store.database.read() as transaction:
+        issued = transaction.scalars(
+            select(Credential.account_id).where(Credential.origin == CredentialOrigin.INCIDENT)
+        ).all()
+    assert (len(issued), len(set(issued))) == (AT_ONCE, AT_ONCE)
+
+
+def test_a_new_password_that_is_voided_too_is_replaced(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window that is not over yet takes in what a killed run issued."""
+    add_account(store)
+    with _at(store, INSIDE):
+        resets.request_password(store, CAISSE, NUMBER, WEB)
+    until_now = replace(WINDOW, end=AFTER + timedelta(days=1))
+    issue = resets.replace_after_incident
+
+    def killed(*given: Any) -> None:
+        issue(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resets, "replace_after_incident", killed)
+    with pytest.raises(KeyboardInterrupt):
+        voiding.void(store, until_now)
+    monkeypatch.setattr(resets, "replace_after_incident", issue)
+    assert isinstance(store.clock, FakeClock)
+    store.clock.advance(MOMENT)
+    voiding.void(store, until_now)
+    assert isinstance(log_in(store, _last_password(store)), Session)
 
 
 HOME, ABROAD = Key(CAISSE, NUMBER), Key("92", "7654321")
@@ -280,13 +306,13 @@ def _revoke_and_reissue(store: Store, _: Path) -> None:
 
 def _end_on_web(store: Store, _: Path) -> None:
     change = WebChange(uuid4(), HOME, store.clock(), None)
-    assert web_changes.apply(store, change, "caf.fr") is web_changes.Result.DONE
+    assert web_changes.apply(store, change, "caf.fr") is web_changes.ChangeResult.DONE
 
 
 def _create_on_web(store: Store, _: Path) -> None:
     digest = hashlib.sha256(CHOSEN.encode()).hexdigest()
     change = WebChange(uuid4(), HOME, store.clock(), read_foreign("sha256", digest))
-    assert web_changes.apply(store, change, "caf.fr") is web_changes.Result.DONE
+    assert web_changes.apply(store, change, "caf.fr") is web_changes.ChangeResult.DONE
 
 
 def _import_password(store: Store, folder: Path) -> None:
@@ -322,6 +348,22 @@ def _revoke_api_key(store: Store, _: Path) -> None:
     assert apikeys.revoke(store, apikeys.every(store)[0].id)
 
 
+def _import_person(store: Store, folder: Path) -> None:
+    cells = {"caisse": "92", "numero": "7654321", "role": "allocataire", "situation": "affilie"}
+    cells |= {"nom": "Petit", "naissance": "1990-04-05"}
+    columns = claimants.COLUMNS
+    lines = [";".join(columns), ";".join(cells.get(column, "") for column in columns)]
+    file = folder / "claimants.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert claimants.import_claimants(store, file).created == 1
+
+
+def _change_keys(store: Store, folder: Path) -> None:
+    rotation.rotate(store, folder / "keys.json", wait=lambda _: None)
+    rotation.renew_pseudonyms(store.keys, folder / "keys.json", store.clock())
+    rotation.note_pseudonyms(store)
+
+
 # What becomes of an act of the window, and the changes that are a person's to look at.
 Act = Callable[[Store, Path], None]
 REPLACED_ONE = {Result.REPLACED: 1}
@@ -338,6 +380,8 @@ ACTS: list[tuple[Act, dict[Result, int], list[str]]] = [
     (_erase, {}, ["dossier-erased"]),
     (_add_api_key, {}, ["api-key-added"]),
     (_revoke_api_key, {}, ["api-key-added", "api-key-revoked"]),
+    (_import_person, {}, ["claimants-imported"]),
+    (_change_keys, {}, []),
 ]
 
 
@@ -362,7 +406,7 @@ def test_what_is_taken_back_and_what_a_person_looks_at(
                 Message.state == "queued", Message.template.in_([*resets.Template])
             )
         ).all()
-    untouched = act in {_add_api_key, _revoke_api_key}
+    untouched = act in {_add_api_key, _revoke_api_key, _import_person, _change_keys}
     assert usable == [*["given"] * untouched, *["incident"] * len(counts)]
     assert on_its_way == ["password"] * len(counts)
 

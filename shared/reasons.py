@@ -1,0 +1,29 @@
+"""Why a settings file or a variable is refused, said of pydantic's findings; admins read French."""
+
+from pydantic_core import ErrorDetails
+
+REASONS = {  # by pydantic's error type
+    "missing": "clé manquante",
+    "extra_forbidden": "clé inconnue",
+    "string_type": "il faut un texte entre guillemets",
+    "float_type": "il faut un nombre",
+    "float_parsing": "il faut un nombre",
+    "int_type": "il faut un nombre entier",
+    "int_parsing": "il faut un nombre entier",
+    "int_from_float": "il faut un nombre entier",
+    "greater_than": "il faut plus de {gt:g}",
+    "greater_than_equal": "il faut {ge:g} au moins",
+    "less_than_equal": "il faut {le:g} au plus",
+    "tuple_type": "il faut une liste [ … ]",
+    "model_type": "il faut une table",
+    "dict_type": "il faut une table",
+    "too_long": "{max_length} au plus",
+    "too_short": "il en faut {min_length} au moins",
+    "string_pattern_mismatch": "valeur impossible ; il faut {pattern}",
+}
+
+
+def reason_in_french(fault: ErrorDetails) -> str:
+    """Say what is wrong with a value, without quoting it."""
+    reason = REASONS.get(fault["type"])
+    return reason.format_map(fault.get("ctx", {})) if reason else fault["msg"]
