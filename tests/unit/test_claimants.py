@@ -212,6 +212,11 @@ REFUSED_CELLS = [
         "Allocataire",
         "attendu : allocataire, conjoint, conjoint-allocataire, autre, tuteur",
     ),
+    (  # R31: an organisation has the partner space, and no way in here
+        "role",
+        "tuteur-organisme",
+        "attendu : allocataire, conjoint, conjoint-allocataire, autre, tuteur",
+    ),
     ("situation", "", "valeur obligatoire"),
     ("situation", "radie", "attendu : affilie, primo-demandeur"),
     ("nir", "295109912611194", "clé de contrôle fausse"),
