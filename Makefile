@@ -27,11 +27,12 @@ unit: .venv/ready speech
 	$(BIN)/pytest -q -n 4 tests/unit tests/protocol $(addprefix --ignore=,$(LONG))
 
 # What takes a core for long: commands as processes, many processes on one store, upgrades, made-up
-# histories, strangers, and a third party's judgement of the API.
+# histories, nights taken back, tampering, and a third party's judgement of the API.
 LONG = $(wildcard tests/protocol/test_parallel_*.py tests/protocol/test_*_command*.py \
     tests/protocol/test_*_process.py) tests/protocol/test_commands.py \
     tests/protocol/test_api_parallel.py tests/protocol/test_api_judged.py \
-    tests/unit/test_store_machine.py tests/unit/test_upgrades.py tests/unit/test_strangers.py
+    tests/protocol/test_moved_calls.py tests/unit/test_audit_seal.py tests/unit/test_store_machine.py \
+    tests/unit/test_strangers.py tests/unit/test_upgrades.py tests/unit/test_voiding.py
 long: .venv/ready speech
 	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
 	$(BIN)/pytest -q -n 4 $(LONG)

@@ -222,7 +222,7 @@ def test_a_row_that_refers_to_nothing_stops_an_upgrade_of_sqlite(
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
             connection.exec_driver_sql("UPDATE payment SET account_id = '00'")
             connection.exec_driver_sql("PRAGMA foreign_keys = ON")
-        with pytest.raises(StoreError, match="refers to one that does not exist"):
+        with pytest.raises(StoreError, match="une ligne désigne une ligne absente"):
             database.migrate()
         assert database.schema().revision == oldest
 
