@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
 from shared.database import Database
 from shared.keyring import KeyRing
@@ -35,6 +36,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     only_soak = collection_path.name in {"test_compose.py", "test_timings.py"}
     skipped = only_soak and not config.getoption("--soak")
     return True if skipped else None  # None: as the others say
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """End with each test what a command that it ran here has set up for its logs."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

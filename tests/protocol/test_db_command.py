@@ -47,7 +47,6 @@ def database(
     monkeypatch.setenv("SVI_DATABASE_URL", empty_url)
     monkeypatch.setenv("SVI_DEMO", "yes")
     monkeypatch.setattr("shared.logs.configure", lambda _: None)  # this process's are pytest's
-    monkeypatch.setattr("shared.logs.silence", lambda: None)
     with closing(Database(empty_url)) as database:
         yield database
 
