@@ -94,6 +94,15 @@ def used_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="module")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home where nothing happened yet."""
+    home = tmp_path_factory.mktemp("empty") / "home"
+    output(home, "keys", "create")
+    output(home, "db", "upgrade")
+    return home
+
+
 def held(home: Path) -> bytes:
     """Give all that stands in a home."""
     return b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
@@ -414,8 +423,8 @@ LISTS = [["calls"], ["sms", "list"], ["api", "keys", "list"]]
 
 
 @pytest.mark.parametrize("command", LISTS, ids=" ".join)
-def test_an_empty_list_says_so_except_in_json(used_home: Path, command: list[str]) -> None:
-    runner = CliRunner(env={"SVI_HOME": str(used_home)})
+def test_an_empty_list_says_so_except_in_json(empty_home: Path, command: list[str]) -> None:
+    runner = CliRunner(env={"SVI_HOME": str(empty_home)})
     assert runner.invoke(cli, command).stdout == "rien\n"
     assert runner.invoke(cli, [*command, "--json"]).stdout == ""
 
