@@ -99,7 +99,9 @@ def _insert(
 ) -> bool:
     """Insert the row, unless there is one; wait for whoever is inserting it."""
     insert = sqlite.insert if store.database.sqlite else postgresql.insert
-    inserted = transaction.scalar(
+    # Of the connection: for a unit of work SQLAlchemy makes a class of its own at the first use,
+    # which another thread may find half made, and warn.
+    inserted = transaction.connection().scalar(
         insert(IdempotentRequest)
         .values(client=request.client, key=request.key, request_mac=mac, at=now)
         .on_conflict_do_nothing()

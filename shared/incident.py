@@ -137,7 +137,7 @@ def _closed(transaction: Transaction | Connection, within: Sequence[str]) -> boo
 
 def _raise_epoch(store: Store, transaction: Transaction, scope: str) -> None:
     insert = sqlite.insert if store.database.sqlite else postgresql.insert
-    transaction.execute(
+    transaction.connection().execute(  # as in idempotency.py
         insert(Epoch)
         .values(scope=scope, value=1)
         .on_conflict_do_update(index_elements=[Epoch.scope], set_={"value": Epoch.value + 1})

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+from threading import Lock, current_thread
 from uuid import UUID, uuid4
 
 from sqlalchemy import event
@@ -144,11 +144,15 @@ def open_session(store: Store, number: str = NUMBER, call_id: str | None = None)
 
 
 def watch(database: Database) -> list[str]:
-    """Give a list that grows by every statement sent from now on, and COMMIT at each commit."""
+    """Give a list that grows by every statement sent from now on, and COMMIT at each commit.
+
+    Without those of the watch for incidents, which asks once a second, whoever calls.
+    """
     seen: list[str] = []
 
     def statement(_connection: object, _cursor: object, text: str, *_: object) -> None:
-        seen.append(text)
+        if current_thread().name != "incidents":
+            seen.append(text)
 
     event.listen(database.engine, "before_cursor_execute", statement)
     event.listen(database.engine, "commit", lambda _connection: seen.append("COMMIT"))
