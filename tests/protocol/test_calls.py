@@ -48,7 +48,7 @@ MENU = [
 
 @pytest.fixture
 def script() -> Script:
-    return quick_script(between_keys=0.3)
+    return quick_script(between_keys=0.8)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def day(number: int, month: int, year: int) -> list[str]:
 
 @pytest.fixture
 def script() -> Script:
-    return quick_script(between_keys=0.3)
+    return quick_script(between_keys=0.8)
 
 
 @pytest.fixture

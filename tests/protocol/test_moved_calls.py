@@ -128,7 +128,7 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> Switch:
 
 @pytest.fixture
 def script() -> Script:
-    return quick_script(between_keys=0.3)
+    return quick_script(between_keys=0.8)
 
 
 def serving(store: Store, script: Script, switch: Switch) -> Iterator[Service]:
