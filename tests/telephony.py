@@ -22,10 +22,13 @@ OTHER_WRONG = "58201947"
 ANOTHER_WRONG = "40718352"
 
 
-def quick_script(first_key: float = 1.5, between_keys: float = 1.0) -> Script:
-    """Give the script as it ships, with callers who are hurried."""
+def script_with_silence(seconds: float = 60.0) -> Script:
+    """Give the script as it ships, where a silence of that length is an answer.
+
+    By default longer than any stall of a busy machine: for callers who mean no silence.
+    """
     script = load_script()
-    return replace(script, delays=Delays(first_key=first_key, between_keys=between_keys, tries=3))
+    return replace(script, delays=Delays(first_key=seconds, between_keys=seconds, tries=3))
 
 
 def rules_of_the_cut_over(folder: Path) -> Rules:

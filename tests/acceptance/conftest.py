@@ -24,7 +24,7 @@ from tests.acceptance import tones
 from tests.acceptance.caller import Call, CallResult, Step, place_calls
 from tests.acceptance.machine import READY_SECONDS, ROOT, free_port
 from tests.store import CountingHasher, cheap_rules
-from tests.telephony import quick_script
+from tests.telephony import script_with_silence
 
 AMI_SECRET = "open-sesame"
 
@@ -95,7 +95,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @contextmanager
 def running_service(home: Path, **changes: Any) -> Iterator[Service]:
     """Run a service with a home of its own; `changes` are to its store."""
-    script = quick_script()
+    script = script_with_silence(1.5)
     prompts = home / "prompts"
     prompts.mkdir()
     silences = [f"silence-{ms}" for ms in script.silences_ms()]

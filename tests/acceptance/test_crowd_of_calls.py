@@ -44,7 +44,7 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from tests.store import CAISSE, FakeClock
-from tests.telephony import quick_script, rules_of_the_cut_over, running
+from tests.telephony import rules_of_the_cut_over, running, script_with_silence
 
 CALLERS = 500
 CALLERS_BY_NIR = 150
@@ -206,7 +206,7 @@ def test_each_of_500_callers_reads_their_own_dossier(
         clock.now = AFTER_THE_CUT_OVER
         rules = rules_of_the_cut_over(tmp_path)
         store = replace(store, rules=rules, chance=lambda _: int(CODE))
-    with running(store, quick_script()) as server:
+    with running(store, script_with_silence()) as server:
         heard = Crowd(server, callers, by_nir=by_nir).wait_end()
         server.stop(END_SECONDS)
     for caller, prompts in heard.items():
@@ -236,7 +236,7 @@ def test_sessions_that_are_forged_over_or_older_than_an_incident_read_nothing_be
             raised.wait(END_SECONDS)
 
     with ExitStack() as stack:
-        server = stack.enter_context(running(store, quick_script()))
+        server = stack.enter_context(running(store, script_with_silence()))
         intruder = stack.enter_context(ThreadPoolExecutor(1))
         stack.callback(over.set)
         stack.callback(raised.set)

@@ -29,9 +29,9 @@ from tests.telephony import (
     PAYMENT_HEARD,
     WRONG,
     add_dossier,
-    quick_script,
     records,
     running,
+    script_with_silence,
 )
 
 END_SECONDS = 60.0
@@ -44,17 +44,6 @@ MENU = [
     *["choix-dernier-paiement", "tapez", "chiffre-1"],
     *["choix-quitter", "tapez", "chiffre-2", "menu-touches"],
 ]
-
-
-@pytest.fixture
-def script() -> Script:
-    return quick_script(between_keys=0.8)
-
-
-@pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a key typed during the backend's work arrive before the next prompt, on any machine."""
-    monkeypatch.setattr("ivr.agi.SETTLE_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -83,9 +72,10 @@ DIALOGUES = {
         ["departement", *READ_BACK, "mot-de-passe"],
     ),
     "97 waits for a third digit": (["974"], ["departement", "numero"]),
-    "97 alone, then nothing": (
+    "97 alone, then nothing": pytest.param(
         ["97"],
         ["departement", "departement-inconnu", "departement-2"],
+        marks=pytest.mark.silences,
     ),
     "Corse asks which": (["20", "2"], ["departement", "departement-corse", "numero"]),
     "Corse in one go": (["202"], ["departement", "numero"]),
@@ -108,9 +98,10 @@ DIALOGUES = {
             *["rien-entendu", "departement-3", "rien-entendu", "transfert-conseiller"],
         ],
     ),
-    "a number cut short": (
+    "a number cut short": pytest.param(
         [CAISSE, "0123"],
         ["departement", "numero", "numero-incomplet", "numero-2"],
+        marks=pytest.mark.silences,
     ),
     "`*` erases what was typed": (
         [CAISSE, f"999*{NUMBER}"],
@@ -168,12 +159,13 @@ DIALOGUES = {
         [CAISSE, f"{NUMBER}#{PASSWORD}"],
         ["departement", "numero", *MENU],
     ),
-    "4 digits and a time-out are asked again and count as nothing": (
+    "4 digits and a time-out are asked again and count as nothing": pytest.param(
         [CAISSE, NUMBER, "1234", PASSWORD],
         [
             *["departement", "numero", *READ_BACK, "mot-de-passe", "mot-de-passe-incomplet"],
             *[*READ_BACK, "mot-de-passe-2", *MENU],
         ],
+        marks=pytest.mark.silences,
     ),
     "the old code, which nothing opens yet": (
         [CAISSE, NUMBER, "1234#", PASSWORD],
@@ -228,7 +220,9 @@ OUTCOMES = {
         "refused",
     ),
     "forgotten": ([CAISSE, NUMBER, "#", "1"], "reset_requested"),
-    "forgotten, not confirmed": ([CAISSE, NUMBER, "#", "2"], "abandoned"),
+    "forgotten, not confirmed": pytest.param(
+        [CAISSE, NUMBER, "#", "2"], "abandoned", marks=pytest.mark.silences
+    ),
     "forgotten, then remembered": ([CAISSE, NUMBER, "#", "1", PASSWORD], "reset_requested"),
     "forgotten for a third number": (
         [CAISSE, NUMBER, "#", "1", "*", "0000001", "#", "1", "*", "0000002"],
@@ -270,6 +264,7 @@ def test_a_line_with_a_caisse_asks_no_departement(voice: VoiceServer, store: Sto
     assert records(store)[0].caisse == "92"
 
 
+@pytest.mark.silences
 @pytest.mark.parametrize(
     ("confirmation", "messages"), [("1", 1), ("2", 0), (SILENCE, 0)], ids=["1", "2", "no key"]
 )
@@ -373,7 +368,7 @@ def test_a_database_that_stops_in_mid_call_is_apologised_for(
     store = Store(Database(postgresql.url(name)), keys, rules, CountingHasher(), clock)
     store.database.migrate()
     add_dossier(store)
-    with running(store, quick_script()) as server:
+    with running(store, script_with_silence()) as server:
         try:
             postgresql.stop()
             groups = [CAISSE, NUMBER, *typed]
@@ -419,9 +414,8 @@ def test_a_connection_cut_anywhere_leaves_nothing(store: Store, script: Script, 
         assert transaction.scalar(opened) == 0
 
 
-def test_many_calls_at_once_each_read_their_own_dossier(store: Store) -> None:
+def test_many_calls_at_once_each_read_their_own_dossier(store: Store, script: Script) -> None:
     """R39: fifty callers at once, each hears the payment of the number keyed."""
-    patient = quick_script(first_key=END_SECONDS, between_keys=END_SECONDS)  # no silence is meant
     numbers = [f"{n:07}" for n in range(50)]
     for number in numbers:
         add_dossier(store, number)
@@ -441,7 +435,7 @@ def test_many_calls_at_once_each_read_their_own_dossier(store: Store) -> None:
         start = call.heard.index("dernier-paiement") + 1
         return call.heard[start]
 
-    with running(store, patient) as server, ThreadPoolExecutor(50) as pool:
+    with running(store, script) as server, ThreadPoolExecutor(50) as pool:
         assert list(pool.map(place, numbers)) == [f"nombre-{int(number)}" for number in numbers]
 
 

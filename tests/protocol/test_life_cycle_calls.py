@@ -35,7 +35,6 @@ from tests.telephony import (
     PAYMENT_HEARD,
     WRONG,
     add_dossier,
-    quick_script,
     records,
     rules_of_the_cut_over,
     running,
@@ -71,17 +70,6 @@ ANNOUNCED = ["incident", "transfert-conseiller"]
 def day(number: int, month: int, year: int) -> list[str]:
     """Say a day of this century that is not the first of a month, up to the year 2099."""
     return ["le", f"nombre-{number}", f"mois-{month}", "nombre-2", "mille", f"nombre-{year - 2000}"]
-
-
-@pytest.fixture
-def script() -> Script:
-    return quick_script(between_keys=0.8)
-
-
-@pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a key typed during the backend's work arrive before the next prompt, on any machine."""
-    monkeypatch.setattr("ivr.agi.SETTLE_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -284,7 +272,9 @@ NIR_DIALOGUES = {
         ["1", f"1{KEYED[1:]}", KEYED],
         ["nir", "nir-inconnu", "nir-2", "code-demande", "code"],
     ),
-    "the NIR without its key": (["1", NIR], ["nir", "nir-inconnu", "nir-2"]),
+    "the NIR without its key": pytest.param(
+        ["1", NIR], ["nir", "nir-inconnu", "nir-2"], marks=pytest.mark.silences
+    ),
     "three silences": (
         ["1", "", "", ""],
         [
@@ -292,9 +282,10 @@ NIR_DIALOGUES = {
             "transfert-conseiller",
         ],
     ),
-    "a code cut short": (
+    "a code cut short": pytest.param(
         ["1", KEYED, "1234", CODE],
         ["nir", "code-demande", "code", "code-incomplet", "code-2", *MENU],
+        marks=pytest.mark.silences,
     ),
     "a wrong code, then the right one": (
         ["1", KEYED, WRONG_CODE, CODE],

@@ -28,7 +28,12 @@ from shared.models import LoginSession
 from shared.rules import Channel
 from shared.store import Store
 from tests.store import CAISSE, NUMBER, PASSWORD, FakeClock
-from tests.telephony import add_dossier, quick_script, records, rules_of_the_cut_over, running
+from tests.telephony import (
+    add_dossier,
+    records,
+    rules_of_the_cut_over,
+    running,
+)
 from tests.unit.test_one_time import CUT_OVER
 from tests.web import NIR
 from tests.web import add_dossier as add_owner
@@ -124,11 +129,6 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> Switch:
     monkeypatch.setattr(incidents, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(incident, "standing", switch.look)
     return switch
-
-
-@pytest.fixture
-def script() -> Script:
-    return quick_script(between_keys=0.8)
 
 
 def serving(store: Store, script: Script, switch: Switch) -> Iterator[Service]:

@@ -39,7 +39,7 @@ from tests.store import (
     FakeClock,
     log_in,
 )
-from tests.telephony import add_dossier, quick_script, running
+from tests.telephony import add_dossier, running, script_with_silence
 from tests.web import sent
 
 END_SECONDS = 30.0
@@ -112,7 +112,7 @@ def test_the_web_stack_ends_a_password_that_a_call_has_just_verified(
     """The other order: the caller is in, and out again before anything is read."""
     add_dossier(store)
     clock.advance(HOUR)
-    with running(store, quick_script()) as server:
+    with running(store, script_with_silence()) as server:
         groups = [CAISSE, NUMBER, PASSWORD]
         with SimulatedCall(server.address, groups=groups, patient=True) as call:
             call.wait_heard("choix-dernier-paiement", END_SECONDS)
@@ -212,7 +212,7 @@ def test_a_password_changed_during_a_rehash_survives(
 @contextmanager
 def _verifying(store: Store, hasher: PausingHasher) -> Iterator[SimulatedCall]:
     """Do the block while a stranger's call, with the old password, is at the hasher's moment."""
-    with running(replace(store, hasher=hasher), quick_script()) as server:
+    with running(replace(store, hasher=hasher), script_with_silence()) as server:
         groups = [CAISSE, NUMBER, PASSWORD, HANG_UP]
         with SimulatedCall(server.address, caller="0199010001", groups=groups) as call:
             assert hasher.reached.wait(END_SECONDS)

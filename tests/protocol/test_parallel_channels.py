@@ -29,7 +29,7 @@ from shared.throttles import Bucket
 from tests import api, telephony
 from tests.processes import Place, run_together
 from tests.store import CAISSE, NUMBER, OWNER, CountingHasher, FakeClock, add_account, log_in
-from tests.telephony import WRONG, quick_script
+from tests.telephony import WRONG, script_with_silence
 
 TRIES = 200
 BY_VOICE, BY_WEB = 2, 2  # processes
@@ -94,7 +94,10 @@ def _guess_by_voice(store: Store, rank: int) -> int:
             assert placed.wait_end(END_SECONDS) is Ending.CALLER
         return placed.heard.count("identification-refusee")
 
-    with telephony.running(store, quick_script()) as server, ThreadPoolExecutor(THREADS) as pool:
+    with (
+        telephony.running(store, script_with_silence()) as server,
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
         return sum(pool.map(call, range(OF_A_PROCESS // OF_A_CALL)))
 
 
@@ -118,7 +121,7 @@ Sender = Callable[[int], Callable[[], object]]
 
 @contextmanager
 def _strangers_by_voice(store: Store) -> Iterator[Sender]:
-    with telephony.running(store, quick_script()) as server:
+    with telephony.running(store, script_with_silence()) as server:
 
         def send(number: int) -> Callable[[], object]:
             caller, groups = f"01990{number:05}", [CAISSE, NUMBER, WRONG]

@@ -24,7 +24,7 @@ from tests.store import (
     log_in,
     watch,
 )
-from tests.telephony import ANOTHER_WRONG, OTHER_WRONG, WRONG, quick_script, running
+from tests.telephony import ANOTHER_WRONG, OTHER_WRONG, WRONG, running, script_with_silence
 
 END_SECONDS = 30.0
 UNKNOWN = "9999999"
@@ -92,7 +92,7 @@ def _call(
     """Place a call to its end; the digits of the number are left out of what was heard."""
     hashes = hasher.compared + hasher.pretended
     seen = watch(store.database)
-    with running(store, quick_script()) as server:
+    with running(store, script_with_silence()) as server:
         with SimulatedCall(server.address, caller=caller, groups=[CAISSE, number, *typed]) as call:
             call.wait_end(END_SECONDS)
         server.stop(END_SECONDS)
