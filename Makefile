@@ -93,9 +93,9 @@ asterisk: speech
 	@tools/packages.sh debootstrap
 	@tools/asterisk.sh
 
-# Locks every dependency with its hashes; no registry is named in the file.
+# Locks every dependency with its hashes; no registry is named in the files.
+LOCK = $(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
+    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 lock: .venv/ready
-	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras \
-	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock pyproject.toml
-	$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
-	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements-bench.lock requirements-bench.in
+	$(LOCK) --extra dev -o requirements.lock pyproject.toml
+	$(LOCK) -o requirements-bench.lock requirements-bench.in

@@ -28,10 +28,10 @@ LONGEST_RETRY_SECONDS = 30.0
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_PRINTABLE = re.compile(rb"[^\x20-\x7e]")
-# A name (PJSIP/trunk-0000002a, Local/s@x-00000001;1) or a uniqueid, never a /regular expression/,
-# which would end every call that it matches.
 # How Hangup and Redirect say so; an unanswered channel can't be redirected.
 _NO_SUCH_CHANNEL = ("No such channel", "Channel does not exist", "Redirect failed")
+# A name (PJSIP/trunk-0000002a, Local/s@x-00000001;1) or a uniqueid, never a /regular expression/,
+# which would end every call that it matches.
 _CHANNEL = re.compile(r"[\w.@;:+-]+(/[\w.@;:+-]+)*", re.ASCII)
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +72,7 @@ class AmiLink:
         self._user = user
         self._secret = secret
         self._client: _Client | None = None
-        self._down = "the link to Asterisk's manager is not started"
+        self._down = "la liaison avec l'AMI d'Asterisk n'est pas démarrée"
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name="ami", daemon=True)
 
@@ -114,7 +114,7 @@ class AmiLink:
         try:
             return [_call(event) for event in events if event["Uniqueid"] == event["Linkedid"]]
         except (KeyError, ValueError):
-            raise AsteriskDownError("Asterisk's list of calls can't be read") from None
+            raise AsteriskDownError("la liste des appels d'Asterisk est illisible") from None
 
     def hang_up(self, channel_or_uniqueid: str) -> bool:
         """End a call; False if there is none of that name, ValueError if it can't be a name."""
@@ -188,7 +188,7 @@ class _RefusedError(AsteriskDownError):
     """Asterisk answered `Response: Error`."""
 
     def __init__(self, action: str, message: str) -> None:
-        super().__init__(f"Asterisk's manager refuses {action}: {message}")
+        super().__init__(f"l'AMI d'Asterisk refuse {action} : {message}")
         self.message = message
 
 
@@ -207,7 +207,7 @@ class _Client(AMIClient):  # type: ignore[misc]  # the library has no types
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port, timeout=ANSWER_SECONDS)
         self.finished = threading.Event()
-        self._why_finished = "connection closed"
+        self._why_finished = "connexion fermée"
         self._ids = itertools.count(1)
         self._exchanges: dict[str, _Exchange] = {}
         self._sending = threading.Lock()
@@ -218,7 +218,7 @@ class _Client(AMIClient):  # type: ignore[misc]  # the library has no types
             self.connect()
             self.request(LoginAction(user, secret.reveal()))
         except _RefusedError as error:
-            raise self._down(f"{error.message}: check the secret of user {user}") from None
+            raise self._down(f"{error.message} : vérifiez le secret de {user}") from None
         except OSError as error:
             raise self._down(_reason(error)) from None
 
@@ -245,7 +245,7 @@ class _Client(AMIClient):  # type: ignore[misc]  # the library has no types
             self.send(action)
             return exchange.answer.result(self._timeout)
         except TimeoutError:
-            raise self._down("no answer") from None
+            raise self._down("pas de réponse") from None
         except OSError as error:
             raise self._down(_reason(error)) from None
         finally:
@@ -267,7 +267,7 @@ class _Client(AMIClient):  # type: ignore[misc]  # the library has no types
         try:
             packs = self._next_pack()
             if not self.asterisk_start_regex.match(next(packs, "")):
-                self._why_finished = "this is not an Asterisk manager"
+                self._why_finished = "ce n'est pas l'AMI d'un Asterisk"
                 return
             for pack in packs:
                 self.fire_recv_pack(pack)
@@ -287,7 +287,7 @@ class _Client(AMIClient):  # type: ignore[misc]  # the library has no types
             return
         if exchange := self._exchanges.pop(action_id, None):
             if response.is_error():
-                message = response.keys.get("Message", "no reason given")
+                message = response.keys.get("Message", "sans dire pourquoi")
                 exchange.answer.set_exception(_RefusedError(exchange.action, message))
             else:
                 exchange.answer.set_result([])
@@ -307,7 +307,7 @@ class _Client(AMIClient):  # type: ignore[misc]  # the library has no types
         return "\n".join(_NOT_PRINTABLE.sub(b"?", line).decode("ascii") for line in lines)
 
     def _down(self, reason: str) -> AsteriskDownError:
-        return AsteriskDownError(f"Asterisk's manager at {self._address}:{self._port}: {reason}")
+        return AsteriskDownError(f"l'AMI d'Asterisk, {self._address}:{self._port} : {reason}")
 
 
 def _call(event: Event) -> CallInProgress:
@@ -324,4 +324,4 @@ def _check(values: Iterable[str]) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return error.strerror or "no answer"
+    return error.strerror or "pas de réponse"

@@ -154,8 +154,8 @@ def _placeholder_values(settings: AsteriskSettings, run: Path) -> dict[str, str]
     for name, value in values.items():
         if _UNSAFE_VALUE.search(str(value)):
             raise AsteriskFileError(
-                f"the value of {name} can't stand in Asterisk's files: it is empty, begins or ends"
-                " with a space, or holds a semicolon or a control character"
+                f"{name} : cette valeur ne peut pas aller dans les fichiers d'Asterisk : elle est"
+                " vide, bordée d'espaces, ou a un point-virgule ou un caractère de contrôle"
             )
     return {name: str(value) for name, value in values.items()}
 
@@ -211,7 +211,7 @@ def _libraries(root: Path) -> Path:
     """Find the library folder of the root's architecture, such as usr/lib/x86_64-linux-gnu."""
     for loader in root.resolve().glob("usr/lib/*/ld-linux*.so.*"):
         return loader.parent
-    raise AsteriskStartError(f"no Asterisk in {root}: run tools/asterisk.sh")
+    raise AsteriskStartError(f"{root} : il n'y a pas d'Asterisk ; lancez tools/asterisk.sh")
 
 
 class Asterisk:
@@ -229,9 +229,9 @@ class Asterisk:
     def start(self) -> None:
         """Write the files and start the process; AsteriskFileError or AsteriskStartError if not."""
         self._check_version()
-        for port, setting in self._ports():
+        for port, remedy in self._ports():
             if port.in_use():
-                raise AsteriskStartError(f"{port} is in use: set {setting} to a free port")
+                raise AsteriskStartError(f"{port} est déjà pris : {remedy}")
         render(self._settings, self._source, self._run_folder())
         with self._console.open("wb") as console:
             self._process = subprocess.Popen(
@@ -247,13 +247,13 @@ class Asterisk:
         deadline = time.monotonic() + timeout
         while not self._booted():
             if not self.alive():
-                self._fail("Asterisk stopped while starting")
+                self._fail("Asterisk s'est arrêté en démarrant")
             if time.monotonic() > deadline:
-                self._fail(f"Asterisk is not ready after {timeout:g} s")
+                self._fail(f"Asterisk n'est pas prêt après {timeout:g} s")
             time.sleep(_POLL_SECONDS)
         for port, _ in self._ports():
             if not port.in_use():
-                self._fail(f"Asterisk does not listen on {port}")
+                self._fail(f"Asterisk n'écoute pas : {port}")
 
     def alive(self) -> bool:
         """Say whether the process runs."""
@@ -308,17 +308,15 @@ class Asterisk:
         ).stdout.strip()
         if not answer.startswith(f"Asterisk {MAJOR_VERSION}."):
             raise AsteriskStartError(
-                f"{self._settings.root}: Asterisk {MAJOR_VERSION} is needed,"
-                f" this one says {answer or 'nothing'!r}"
+                f"{self._settings.root} : il faut Asterisk {MAJOR_VERSION}, celui-ci dit {answer!r}"
             )
 
     def _ports(self) -> Iterator[tuple["_Port", str]]:
-        host = self._settings.sip_host
-        yield _Port(socket.SOCK_DGRAM, host, self._settings.sip_port), "SVI_SIP_PORT"
-        yield (
-            _Port(socket.SOCK_STREAM, self._settings.ami_host, self._settings.ami_port),
-            "SVI_AMI_PORT",
-        )
+        """Give the ports it listens on, each with what to do if another program does."""
+        sip = _Port(socket.SOCK_DGRAM, self._settings.sip_host, self._settings.sip_port)
+        yield sip, "donnez un autre SVI_SIP_PORT"
+        ami = _Port(socket.SOCK_STREAM, self._settings.ami_host, self._settings.ami_port)
+        yield ami, "relancez"  # it was free when it was chosen
 
     def _run_folder(self) -> Path:
         """Put the control socket elsewhere when its path would be too long for the kernel."""
@@ -336,7 +334,7 @@ class Asterisk:
         printed = self._console.read_text("utf-8", "replace").split("\n")
         last = next((line for line in reversed(printed) if line.strip()), "")
         log = self._settings.home / "log/messages"
-        raise AsteriskStartError(f"{what}; see {log}" + (f"; it said: {last}" if last else ""))
+        raise AsteriskStartError(f"{what} ; voir {log}" + (f" ; il a dit : {last}" if last else ""))
 
 
 @dataclass(frozen=True)
@@ -347,7 +345,7 @@ class _Port:
 
     def __str__(self) -> str:
         name = "UDP" if self.kind == socket.SOCK_DGRAM else "TCP"
-        return f"{name} port {self.number} of {self.host}"
+        return f"port {name} {self.number} de {self.host}"
 
     def in_use(self) -> bool:
         with socket.socket(socket.AF_INET, self.kind) as probe:
@@ -358,5 +356,5 @@ class _Port:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     return True
-                raise AsteriskStartError(f"{self}: {error.strerror or error}") from None
+                raise AsteriskStartError(f"{self} : {error.strerror or error}") from None
         return False

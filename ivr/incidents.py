@@ -55,8 +55,12 @@ class IncidentWatch:
 
     def _run(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
-            if self._calls:
+            if not self._calls:
+                continue
+            try:
                 self._look()
+            except Exception:  # a fault of ours: the next look may do better
+                log.exception("incident_watch_failed")
 
     def _look(self) -> None:
         try:
@@ -89,6 +93,9 @@ class IncidentWatch:
             moved = self._move(call.channel, call.caisse)
         except (AsteriskDownError, ValueError) as error:
             self._report(str(error))
+            return False
+        except Exception:  # a fault of ours: the call must not wait for its move for ever
+            log.exception("move_failed")
             return False
         self._why_not = ""
         return moved

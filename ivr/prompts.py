@@ -223,7 +223,7 @@ def _make(folder: Path, scratch: Path, id_: str, source: str | int) -> str:
 def _speech(id_: str, text: str) -> bytes:
     samples = _run(id_, _SOX, _run(id_, _ESPEAK, text.encode()))
     if not samples:
-        raise PromptError(f"{id_}: the text gives no sound: write it in words")
+        raise PromptError(f"{id_}: le texte ne donne aucun son : écrivez-le en mots")
     return _silence(_EDGE_MS) + samples + _silence(_EDGE_MS)
 
 
@@ -239,16 +239,16 @@ def _run(id_: str, command: str, data: bytes) -> bytes:
         ).stdout
     except subprocess.TimeoutExpired as error:
         raise PromptError(
-            f"{id_}: {program} took more than {_TIMEOUT_S:g} s: shorten the text, or build again"
+            f"{id_}: {program} a mis plus de {_TIMEOUT_S:g} s : raccourcissez le texte, ou relancez"
         ) from error
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.decode(errors="replace").split()) or "no message"
+        said = " ".join(error.stderr.decode(errors="replace").split()) or "sans message"
         raise PromptError(
-            f"{id_}: {program} failed with code {error.returncode} ({said}): try it by hand"
+            f"{id_}: {program} a échoué, code {error.returncode} ({said}) : essayez-le à la main"
         ) from error
     except OSError as error:
         raise PromptError(
-            f"{id_}: {program} can't be run ({error.strerror}): apt-get install espeak-ng sox"
+            f"{id_}: {program} ne se lance pas ({error.strerror}) : apt-get install espeak-ng sox"
         ) from error
 
 

@@ -32,6 +32,7 @@ class Recorder:
     number_pseudonym: str | None = None
     outcome: Outcome = Outcome.ABANDONED
     steps: list[list[str | float | None]] = field(default_factory=list)
+    _entered: float = field(default=0.0, init=False, repr=False)  # when the last step was
 
     def note(self, outcome: Outcome) -> None:
         """Keep the highest outcome."""

@@ -37,7 +37,7 @@ class _LinesFile(ScriptTable):
 
 
 class _Department(Department):
-    choices: dict[Annotated[str, Field(pattern="^[1-9]$")], CaisseId] = Field(min_length=1)
+    choices: dict[Annotated[str, Field(pattern="^[1-8]$")], CaisseId] = Field(min_length=1)
 
 
 class _CaissesFile(ScriptTable):

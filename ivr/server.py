@@ -69,6 +69,11 @@ class VoiceServer:
         """Count the calls."""
         return len(self._calls)
 
+    @property
+    def alive(self) -> bool:
+        """Say whether calls are answered."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to answer calls."""
         self._thread.start()

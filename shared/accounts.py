@@ -63,7 +63,7 @@ def add(store: Store, account: NewAccount, password: Secret) -> None:
     account.check()
     check_password(password)
     with store.database.write() as transaction:
-        if transaction.scalar(_where(account.caisse, account.number)) is not None:
+        if transaction.scalar(named(account.caisse, account.number)) is not None:
             raise BadAccountError("ce dossier existe déjà")
         row = Account(
             id=uuid4(),
@@ -105,7 +105,7 @@ class AccountView:
 def show(store: Store, caisse: str, number: str) -> AccountView | None:
     """Describe an account; None if there is no such one."""
     with store.database.read() as transaction:
-        account = transaction.scalar(_where(caisse, number))
+        account = transaction.scalar(named(caisse, number))
         if account is None:
             return None
         persons = transaction.scalars(
@@ -132,7 +132,8 @@ def show(store: Store, caisse: str, number: str) -> AccountView | None:
         )
 
 
-def _where(caisse: str, number: str) -> Select[Account]:
+def named(caisse: str, number: str) -> Select[Account]:
+    """Select the dossier of that name, open or closed (D01)."""
     return select(Account).where(Account.caisse == caisse, Account.number == number)
 
 

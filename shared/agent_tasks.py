@@ -14,11 +14,13 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session as Transaction
 
 from shared import resets
+from shared.clock import DAY
 from shared.errors import StoreError
 from shared.letters import first_time
+from shared.lives import PHONE_LOGIN
 from shared.models import Account, AgentTask, Credential, CredentialOrigin, CredentialState, Route
 from shared.origin import Origin
-from shared.resets import DAY, PHONE_LOGIN, Terms
+from shared.resets import Terms
 from shared.rules import Channel
 from shared.store import Store
 

@@ -8,7 +8,7 @@ off the newest batches is found out by a head that was exported before.
 
 import hmac
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,13 +18,11 @@ from typing import Any, cast
 from sqlalchemy import Row, Select, delete, func, insert, select, update
 
 from shared.models import AuditBatch, AuditEntry, AuditLink, VoidedEntry
+from shared.progress import Progress, unheard
 from shared.store import Store
 
 BATCH = 1000  # rows: the turn to write that they take on SQLite is short
 LONGEST_TRANSACTION = timedelta(minutes=15)  # a row may become visible so long after its time
-
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps in all)."""
 
 
 class Kind(StrEnum):
@@ -78,9 +76,8 @@ def head(store: Store) -> Head | None:
         return Head(last.id, last.mac.hex(), last.rows) if last else None
 
 
-def verify(store: Store, exported: Head | None = None, progress: Progress | None = None) -> Verdict:
+def verify(store: Store, exported: Head | None = None, report: Progress = unheard) -> Verdict:
     """Check every row from the last checkpoint on, and that an exported head still stands."""
-    report = progress or _no_progress
     with store.database.read() as transaction:
         batches = transaction.scalars(select(AuditBatch).order_by(AuditBatch.id)).all()
     rows = 0
@@ -132,10 +129,6 @@ _ROW: tuple[Any, ...] = (
     AuditEntry.actor,
     AuditEntry.before_sealed.is_not(None),  # itself sealed to its row, and sealed anew (D13)
 )
-
-
-def _no_progress(_done: int, _steps: int) -> None:
-    return
 
 
 def _newest_first() -> Select[AuditBatch]:

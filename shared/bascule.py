@@ -16,7 +16,7 @@ from shared.continuations import Purpose, Steps
 from shared.credentials import Expired, Login, Proven, Refusal
 from shared.database import unit_of_work
 from shared.errors import SessionEndedError, StoreError
-from shared.models import Route
+from shared.models import Continuation, Route
 from shared.origin import Origin
 from shared.people import open_person
 from shared.rules import CredentialKind, Identifier, Way
@@ -83,7 +83,7 @@ def choose_password(store: Store, session: Session, password: Secret) -> frozens
     with continuations.step(store, session, Purpose.BASCULE) as steps:
         if steps.state.terms_accepted_at is None:
             raise StepMissingError("the terms are not accepted")
-        steps.state.hash_sealed = store.keys.seal(hashed.encode(), *_binding(steps))
+        steps.state.hash_sealed = store.keys.seal(hashed.encode(), *binding(steps.state))
     return found
 
 
@@ -122,7 +122,7 @@ def confirm_contact(
 def finish(store: Store, session: Session) -> None:
     """Make the person's account, who then logs in with NIR and the password chosen (R23)."""
     with continuations.step(store, session, Purpose.BASCULE) as steps:
-        hashed = store.keys.open(_chosen(steps), *_binding(steps)).decode()
+        hashed = store.keys.open(_chosen(steps), *binding(steps.state)).decode()
         must_confirm = store.rules.bascule.contact_confirmation == "required"
         if must_confirm and steps.state.contact_confirmed_at is None:
             raise StepMissingError("no contact is confirmed")
@@ -130,6 +130,7 @@ def finish(store: Store, session: Session) -> None:
         if web_accounts.account_of(steps.transaction, steps.person) is not None:
             raise SessionEndedError("the person has an account already")
         web_accounts.set_password(store, steps.transaction, steps.person, hashed, session.origin)
+        steps.state.hash_sealed = None
 
 
 def _chosen(steps: Steps) -> bytes:
@@ -138,6 +139,6 @@ def _chosen(steps: Steps) -> bytes:
     return steps.state.hash_sealed
 
 
-def _binding(steps: Steps) -> tuple[str, ...]:
+def binding(state: Continuation) -> tuple[str, ...]:
     """The hash opens for these steps only (D13)."""
-    return ("continuation", steps.state.token_hash.hex(), CredentialKind.WEB)
+    return ("continuation", state.token_hash.hex(), CredentialKind.WEB)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit
+from shared import audit, people
 from shared.audit import Event
 from shared.models import AuditEntry, Person
 from shared.origin import Origin
@@ -112,4 +112,4 @@ def _from_json(store: Store, person: Person, column: str, text: str | None) -> A
 
 
 def _of_person(person: Person, column: str) -> tuple[str, ...]:
-    return ("person", str(person.id), column.removesuffix("_sealed"))
+    return people.binding(person.id, column.removesuffix("_sealed"))

@@ -17,24 +17,21 @@ import phonenumbers
 from phonenumbers import PhoneNumberType
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, before, csv_file, nir
-from shared.csv_file import Finding, ImportRefusedError, Line, Progress
+from shared.csv_file import Cells, Finding, ImportRefusedError, Line, matching, refusal
 from shared.identifiers import CAISSE, NUMBER, OVERSEAS, e164
 from shared.models import Account, Person, Role, Situation
 from shared.nir import BadNirError
-from shared.origin import Origin
+from shared.origin import ADMIN
 from shared.people import (
     Address,
     PersonData,
@@ -43,7 +40,8 @@ from shared.people import (
     open_person,
     seal_person,
 )
-from shared.rules import PARIS, Channel
+from shared.progress import Progress, unheard
+from shared.rules import PARIS
 from shared.store import Store
 
 BATCH = 500  # lines looked up in one statement, well below what a statement can bind
@@ -72,12 +70,11 @@ class ImportResult:
     closed: int = 0  # their dossier is: it moved away (R08), or its people were erased (D16)
 
 
-def import_claimants(store: Store, file: Path, progress: Progress | None = None) -> ImportResult:
+def import_claimants(store: Store, file: Path, report: Progress = unheard) -> ImportResult:
     """Store every person of the file, in one transaction.
 
     ImportRefusedError if any line is at fault, SettingsError if the file cannot be read.
     """
-    report = progress or _no_progress
     today = store.clock().astimezone(PARIS).date()
     columns, lines = csv_file.read(file, COLUMNS)
     steps = 2 * len(lines)
@@ -99,82 +96,62 @@ def import_claimants(store: Store, file: Path, progress: Progress | None = None)
 
 def _note(store: Store, transaction: Transaction, result: ImportResult) -> None:
     counts = " ".join(f"{name}:{count}" for name, count in asdict(result).items())
-    origin = Origin(Channel.ADMIN)
-    audit.note(transaction, "claimants-imported", store.clock(), origin, None, actor=counts)
-
-
-def _no_progress(_done: int, _steps: int) -> None:
-    return
+    audit.note(transaction, "claimants-imported", store.clock(), ADMIN, None, actor=counts)
 
 
 # The cells of a line
-
-
-def _refusal(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("refused", reason)
-
-
-def _matching(pattern: str, reason: str) -> BeforeValidator:
-    compiled = re.compile(pattern)
-
-    def check(cell: str) -> str:
-        if compiled.fullmatch(cell) is None:
-            raise _refusal(reason)
-        return cell
-
-    return BeforeValidator(check)
 
 
 def _nir(cell: str) -> str:
     try:
         return nir.parse(cell)
     except BadNirError as error:
-        raise _refusal(str(error)) from None
+        raise refusal(str(error)) from None
 
 
 def _past_date(cell: str, info: ValidationInfo[dict[str, date]]) -> date:
     if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", cell) is None:
-        raise _refusal("date attendue sous la forme AAAA-MM-JJ")
+        raise refusal("date attendue sous la forme AAAA-MM-JJ")
     try:
         day = date.fromisoformat(cell)
     except ValueError:
-        raise _refusal("cette date n'existe pas") from None
+        raise refusal("cette date n'existe pas") from None
     if day > info.context["today"]:
-        raise _refusal("date à venir")
+        raise refusal("date à venir")
     return day
 
 
 def _phone(cell: str) -> str:
     number = e164(cell) if PHONE.fullmatch(cell) else None
     if number is None:
-        raise _refusal("numéro de téléphone non valide")
+        raise refusal("numéro de téléphone non valide")
     return number
 
 
 def _mobile(cell: str) -> str:
     number = _phone(cell)
     if phonenumbers.number_type(phonenumbers.parse(number)) not in MOBILE_TYPES:
-        raise _refusal("numéro de mobile attendu")
+        raise refusal("numéro de mobile attendu")
     return number
 
 
 def _landline(cell: str) -> str:
     number = _phone(cell)
     if phonenumbers.region_code_for_number(phonenumbers.parse(number)) not in (*OVERSEAS, "FR"):
-        raise _refusal("numéro français attendu")
+        raise refusal("numéro français attendu")
     return number
 
 
 def _no_formula(cell: str) -> str:
     """Refuse what a spreadsheet would run when the text is exported again."""
     if cell.startswith(("=", "+", "-", "@")):
-        raise _refusal("ne doit pas commencer par =, +, - ou @")
+        raise refusal("ne doit pas commencer par =, +, - ou @")
     return cell
 
 
 def _with_letters(cell: str) -> str:
     if not any(char.isalpha() for char in cell):
-        raise _refusal("un nom contient au moins une lettre")
+        raise refusal("un nom contient au moins une lettre")
     return cell
 
 
@@ -184,21 +161,19 @@ _Email = Annotated[
     str,
     Field(max_length=254),
     AfterValidator(_no_formula),
-    _matching(r"[^@\s]+@[^@\s]+\.[^@\s.]+", "adresse électronique attendue"),
+    matching(r"[^@\s]+@[^@\s]+\.[^@\s.]+", "adresse électronique attendue"),
 ]
 _PastDate = Annotated[date, BeforeValidator(_past_date)]
 
 
-class Row(BaseModel):
-    """One line of the file; an empty cell is an absent field. Validated with today's date."""
+class Row(Cells):
+    """One line of the file. Validated with today's date."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    caisse: Annotated[str, _matching(CAISSE.pattern, "code de caisse inconnu")]
-    numero: Annotated[str, _matching(NUMBER.pattern, "7 chiffres attendus")]
-    role: Annotated[Role, _matching("|".join(Role), "attendu : " + ", ".join(Role))]
+    caisse: Annotated[str, matching(CAISSE, "code de caisse inconnu")]
+    numero: Annotated[str, matching(NUMBER, "7 chiffres attendus")]
+    role: Annotated[Role, matching("|".join(Role), "attendu : " + ", ".join(Role))]
     situation: Annotated[
-        Situation, _matching("|".join(Situation), "attendu : " + ", ".join(Situation))
+        Situation, matching("|".join(Situation), "attendu : " + ", ".join(Situation))
     ]
     nir: Annotated[str, BeforeValidator(_nir)] | None = None
     nom: _Name
@@ -210,7 +185,7 @@ class Row(BaseModel):
     email: _Email | None = None
     adresse1: _Text | None = None
     adresse2: _Text | None = None
-    code_postal: Annotated[str, _matching("[0-9]{5}", "5 chiffres attendus")] | None = None
+    code_postal: Annotated[str, matching("[0-9]{5}", "5 chiffres attendus")] | None = None
     ville: _Text | None = None
     adresse_depuis: _PastDate | None = None
 
@@ -218,12 +193,8 @@ class Row(BaseModel):
     @classmethod
     def _printable(cls, cell: str) -> str:
         if not cell.isprintable():
-            raise _refusal("caractère de contrôle ou invisible")
+            raise refusal("caractère de contrôle ou invisible")
         return cell
-
-    def __repr_args__(self) -> list[tuple[str | None, object]]:
-        """Hide every value from repr and str."""
-        return []
 
     def person(self) -> PersonData:
         """Give what the line says of the person."""
@@ -299,10 +270,7 @@ def _claimant(number: int, line: bytes, columns: list[str], today: date) -> _Cla
     try:
         row = Row.model_validate(filled, context={"today": today})
     except ValidationError as error:
-        findings += [
-            Finding(number, str(details["loc"][0]), csv_file.reason_of(details))
-            for details in error.errors(include_input=False, include_url=False)
-        ]
+        findings += csv_file.findings(number, error)
     if findings:
         raise ImportRefusedError(*findings)
     return _Claimant(number, row.caisse, row.numero, row.role, row.situation, row.person())
@@ -446,8 +414,7 @@ class _Upsert:
         if _find(others, claimant.role, columns) is not None:
             self._refuse(claimant, None, "NIR et état civil de deux personnes enregistrées")
             return
-        now, origin = self._store.clock(), Origin(Channel.ADMIN)
-        change = before.Change("contacts-changed", now, origin, known)
+        change = before.Change("contacts-changed", self._store.clock(), ADMIN, known)
         before.note(self._store, self._transaction, change)
         for column, value in columns.items():
             setattr(known, column, value)

@@ -2,7 +2,9 @@
 
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+DAY = timedelta(days=1)  # « a day » is a rolling 24 hours
 
 Clock = Callable[[], datetime]
 """Gives the present instant, aware, in UTC."""

@@ -17,8 +17,10 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, incident, notices, throttles
+from shared.clock import DAY
 from shared.contacts import Contact
-from shared.credentials import NOBODY, WITHHELD
+from shared.credentials import NOBODY, phone_index
+from shared.errors import ClosedError
 from shared.models import Person, Route, VerificationCode
 from shared.notices import Notice, Template
 from shared.origin import Origin
@@ -28,7 +30,6 @@ from shared.store import Store
 from shared.throttles import Allowed, Attempt
 
 DIGITS = 6
-DAY = timedelta(days=1)
 
 T = TypeVar("T")
 
@@ -141,17 +142,21 @@ def redeem(store: Store, entry: Entry, origin: Origin, grant: Grant[T]) -> T | N
     """
     reserved = _reserve(store, entry, origin)
     candidate = reserved.candidate
-    if candidate is not None and compare_digest(
+    if candidate is None or not compare_digest(
         _mac(store, candidate.id, entry.code), candidate.code_mac
     ):
+        _settle_wrong(store, reserved.attempt)
+        return None
+    try:
         return _settle_right(store, reserved.attempt, candidate, grant)
-    _settle_wrong(store, reserved.attempt)
-    return None
+    except ClosedError:  # by an incident: that is no failure (D15)
+        with store.database.begin() as transaction:
+            throttles.give_back(transaction, reserved.attempt)
+        raise
 
 
 def _reserve(store: Store, entry: Entry, origin: Origin) -> _Reserved:
     """Count the entry, in a transaction of its own, and fetch the code it may be compared with."""
-    now = store.clock()
     with store.database.write() as transaction:
         found = transaction.scalar(
             select(VerificationCode)
@@ -161,18 +166,17 @@ def _reserve(store: Store, entry: Entry, origin: Origin) -> _Reserved:
             .limit(1)
         )
         person_id = found.person_id if found else None
-        attempt = Attempt(
-            id=uuid4(),
-            account_key=store.keys.index("code-entries", str(found.id if found else uuid4())),
-            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
+        attempt = Attempt.of(
+            store,
+            store.keys.index("code-entries", str(found.id if found else uuid4())),
+            origin,
             known_caller=_on_file(store, transaction, person_id or NOBODY, origin.caller_id),
-            origin=origin,
-            at=now,
         )
         allowed = throttles.reserve(store, transaction.connection(), attempt)
     if found is None or person_id is None or allowed is Allowed.NOTHING:
         return _Reserved(attempt, None)
-    return _Reserved(attempt, found if found.used_at is None and now < found.expires_at else None)
+    good = found.used_at is None and attempt.at < found.expires_at
+    return _Reserved(attempt, found if good else None)
 
 
 def _settle_wrong(store: Store, attempt: Attempt) -> None:
@@ -201,10 +205,11 @@ def _settle_right(
         if person_id is None:
             audit.note(transaction, "code-refused", now, attempt.origin, None)
             return None
-        throttles.clear(transaction.connection(), attempt)
         account_id = transaction.get_one(Person, person_id).account_id
         audit.note(transaction, "code-used", now, attempt.origin, account_id, person_id=person_id)
-        return grant(transaction, person_id)
+        granted = grant(transaction, person_id)
+        throttles.clear(transaction.connection(), attempt)
+        return granted
 
 
 def _sent(transaction: Transaction, contact_index: bytes, now: datetime) -> int:
@@ -223,7 +228,7 @@ def _on_file(
     store: Store, transaction: Transaction, person_id: UUID, caller_id: str | None
 ) -> bool:
     """Say whether the caller id is a telephone number of the person."""
-    phone = store.keys.index("phone", caller_id or WITHHELD)
+    phone = phone_index(store, caller_id)
     return (
         transaction.scalar(
             select(Person.id).where(

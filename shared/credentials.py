@@ -1,8 +1,9 @@
-"""Credentials: what opens a dossier, and the one function that checks it.
+"""Credentials: what opens a dossier, and the one place where a secret is compared.
 
 `verify` treats an unknown number, a wrong password, a locked or closed account alike: the same
 statements and one Argon2 computation (D07). The order of its three steps is the rule D05 itself:
-reserve the attempt and commit, compare, settle.
+reserve the attempt and commit, compare, settle. `compare_and_settle` holds every check of a
+password to it: it wants an attempt that was reserved.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -26,14 +27,13 @@ from shared.models import (
     EndedBy,
     Person,
 )
-from shared.origin import Origin
+from shared.origin import WITHHELD, Origin
 from shared.rules import Channel, CredentialKind, Identifier
 from shared.secret import Secret
 from shared.sessions import Proof, Scope, Session
 from shared.store import Store
 from shared.throttles import Allowed, Attempt
 
-WITHHELD = "withheld"
 NOBODY = UUID(int=0)  # looked up for an unknown number, by the same statements (D07)
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Reserved:
+class Reserved:
     """What the first step leaves for the second: the attempt, and what to compare, if anything."""
 
     attempt: Attempt
@@ -154,16 +154,31 @@ def prove(  # noqa: PLR0913 - what is asked, by whom, and two answers known to t
     """
     try:
         reserved = _reserve(store, login, origin, open_now=open_now, named_caisse=named_caisse)
+        return compare_and_settle(
+            store,
+            reserved,
+            login.secret,
+            lambda match: _settle_matched(store, reserved.attempt, match, login.secret, grant),
+        )
     except ClosedError:
         return Refusal.CLOSED
-    match = compare(store, reserved.candidates, login.secret)
+
+
+def compare_and_settle(
+    store: Store, reserved: Reserved, secret: Secret, settle: Callable[[Match], T]
+) -> T | Refusal:
+    """Take the second and the third step; `settle` gives what a right secret opens (D05).
+
+    Its ClosedError is raised again: the secret was right, so that it is no failure (D15).
+    """
+    match = compare(store, reserved.candidates, secret)
     if match is None:
-        return settle_refused(store, reserved.attempt)
-    rehashed = rehash(store, match, login.secret)
+        return _settle_refused(store, reserved.attempt)
     try:
-        return _settle_matched(store, reserved.attempt, match, rehashed, grant)
+        return settle(match)
     except ClosedError:
-        return settle_closed(store, reserved.attempt, match.credential)
+        _settle_closed(store, reserved.attempt, match.credential)
+        raise
 
 
 def set_secret(
@@ -240,7 +255,7 @@ def open_hashes(store: Store, candidates: Sequence[Candidate]) -> dict[str, Cand
     opened = {}
     for candidate in candidates:
         try:
-            phc = store.keys.open(candidate.hash_sealed, *_binding(candidate)).decode()
+            phc = store.keys.open(candidate.hash_sealed, *binding(candidate)).decode()
         except SealError as error:
             log.error("stored_credential_refused", credential=str(candidate.id), why=str(error))
         else:
@@ -250,7 +265,7 @@ def open_hashes(store: Store, candidates: Sequence[Candidate]) -> dict[str, Cand
 
 def seal_hash(store: Store, credential: Credential | Candidate, hashed: str) -> bytes:
     """Seal a PHC string for this account, credential and kind only (D13)."""
-    return store.keys.seal(hashed.encode(), *_binding(credential))
+    return store.keys.seal(hashed.encode(), *binding(credential))
 
 
 # The statements of a login, built once: to build one takes longer than to run it.
@@ -342,23 +357,20 @@ _REHASH = (
 
 def _reserve(
     store: Store, login: Login, origin: Origin, *, open_now: bool, named_caisse: str | None
-) -> _Reserved:
+) -> Reserved:
     """Count the attempt, in a transaction of its own, and fetch what it may be compared with.
 
     ClosedError before anything is counted, if an incident closes the channel or that caisse.
     """
-    now = store.clock()
     phone = phone_index(store, origin.caller_id)
     with store.database.begin() as transaction:
         incident.check_open(transaction, origin.channel, named_caisse)
         found = find(transaction, login.caisse, login.number, login.kind, phone)
-        attempt = Attempt(
-            id=uuid4(),
-            account_key=throttle_key(store, login.caisse, login.number),
-            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
+        attempt = Attempt.of(
+            store,
+            throttle_key(store, login.caisse, login.number),
+            origin,
             known_caller=found.known_caller,
-            origin=origin,
-            at=now,
             by_code=login.kind is CredentialKind.CODE,
         )
         issued = [one for one in found.candidates if one.state == CredentialState.PENDING]
@@ -368,7 +380,7 @@ def _reserve(
         Allowed.NEWLY_ISSUED: issued,
         Allowed.EVERYTHING: found.candidates,
     }
-    return _Reserved(attempt, candidates[allowed] if open_now else [])
+    return Reserved(attempt, candidates[allowed] if open_now else [])
 
 
 def compare(store: Store, candidates: Sequence[Candidate], secret: Secret) -> Match | None:
@@ -396,14 +408,14 @@ def rehash(store: Store, match: Match, secret: Secret) -> bytes | None:
     return seal_hash(store, match.credential, store.hasher.hash(secret))
 
 
-def settle_refused(store: Store, attempt: Attempt) -> Refusal:
+def _settle_refused(store: Store, attempt: Attempt) -> Refusal:
     """Leave the reservation as a failure (D05)."""
     with store.database.begin() as transaction:
         audit.note(transaction, "login-refused", store.clock(), attempt.origin, None)
     return Refusal.REFUSED
 
 
-def settle_closed(store: Store, attempt: Attempt, compared: Candidate) -> Refusal:
+def _settle_closed(store: Store, attempt: Attempt, compared: Candidate) -> None:
     """Give the reservation back: the secret was right, and an incident closed the door (D15).
 
     What a success locks first is locked here too: both then touch the same counts.
@@ -412,17 +424,17 @@ def settle_closed(store: Store, attempt: Attempt, compared: Candidate) -> Refusa
         transaction.execute(_COMPARED, {"credential": compared.id})  # a dossier's
         transaction.execute(_LOCKED, {"credential": compared.id})  # a person's
         throttles.give_back(transaction, attempt)
-    return Refusal.CLOSED
 
 
 def _settle_matched(
-    store: Store, attempt: Attempt, match: Match, rehashed: bytes | None, grant: Grant[T]
+    store: Store, attempt: Attempt, match: Match, secret: Secret, grant: Grant[T]
 ) -> T | Expired | Refusal:
     """Grant what the secret opens, unless the credential ended while it was compared.
 
     The first use of a pending credential ends the others at once, on every channel (D03). The
     throttles come last: every login of the channel meets there.
     """
+    rehashed = rehash(store, match, secret)
     now, origin, account_id = store.clock(), attempt.origin, match.credential.owner_id
     with store.database.begin() as transaction:
         row = transaction.execute(_COMPARED, {"credential": match.credential.id}).one()
@@ -480,7 +492,7 @@ def _end_others(
     transaction.execute(_END_OTHERS, values)
 
 
-def _binding(credential: Credential | Candidate) -> tuple[str, ...]:
+def binding(credential: Credential | Candidate) -> tuple[str, ...]:
     """A sealed hash opens for this account, credential and kind only (D13)."""
     return ("credential", str(_owner_of(credential)), str(credential.id), credential.kind)
 

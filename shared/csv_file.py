@@ -5,13 +5,15 @@ open spoils one line and not the rest of the file.
 """
 
 import csv
+import re
 import unicodedata
 from codecs import BOM_UTF8
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from shared.errors import SettingsError, StoreError
 
@@ -19,9 +21,6 @@ MAX_LINE_BYTES = 16_384
 
 Line = tuple[int, bytes]
 """The number of a line and what it holds."""
-
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps in all)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,16 @@ class ImportRefusedError(StoreError):
     def __init__(self, *findings: Finding) -> None:
         super().__init__(f"fichier refusé, {len(findings)} anomalie(s) ; {findings[0]}")
         self.findings = list(findings)
+
+
+class Cells(BaseModel):
+    """One line of a file, field by column; an empty cell is an absent field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Hide every value from repr and str."""
+        return []
 
 
 def read(file: Path, columns: Sequence[str]) -> tuple[list[str], list[Line]]:
@@ -78,7 +87,31 @@ def line_refused(number: int, reason: str) -> ImportRefusedError:
     return ImportRefusedError(Finding(number, None, reason))
 
 
-def reason_of(details: ErrorDetails) -> str:
+def refusal(reason: str) -> PydanticCustomError:
+    """Give the error for a cell, raised by what checks it: why, in French."""
+    return PydanticCustomError("refused", reason)
+
+
+def matching(pattern: str | re.Pattern[str], reason: str) -> BeforeValidator:
+    """Give the check of a cell that has to match as a whole."""
+
+    def check(cell: str) -> str:
+        if re.fullmatch(pattern, cell) is None:
+            raise refusal(reason)
+        return cell
+
+    return BeforeValidator(check)
+
+
+def findings(number: int, error: ValidationError) -> list[Finding]:
+    """Say what a model found wrong with the cells of a line."""
+    return [
+        Finding(number, str(details["loc"][0]), _reason_of(details))
+        for details in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def _reason_of(details: ErrorDetails) -> str:
     """Say in French what a model found wrong with a cell."""
     match details["type"]:
         case "missing":

@@ -13,7 +13,8 @@ from uuid import UUID
 from sqlalchemy import Select, exists, not_, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, feed, outbox
+from shared import audit, before, feed, outbox, provisional
+from shared.accounts import named
 from shared.models import (
     Account,
     AuditEntry,
@@ -28,12 +29,9 @@ from shared.models import (
     VerificationCode,
     WebAccount,
 )
-from shared.origin import Origin
+from shared.origin import ADMIN
 from shared.people import open_person
-from shared.rules import Channel
 from shared.store import Store
-
-ADMIN = Origin(Channel.ADMIN)
 
 B = TypeVar("B", bound=Base)
 
@@ -53,7 +51,7 @@ def export(store: Store, caisse: str, number: str) -> str | None:
     Of secrets only that they exist: nobody could read them.
     """
     with store.database.write() as transaction:
-        account = transaction.scalar(_account(caisse, number))
+        account = transaction.scalar(named(caisse, number))
         if account is None:
             return None
         audit.note(transaction, "read-export", store.clock(), ADMIN, account.id)
@@ -89,7 +87,7 @@ def erase(store: Store, caisse: str, number: str) -> bool:
     """
     now = store.clock()
     with store.database.write() as transaction:
-        account = transaction.scalar(_account(caisse, number).with_for_update(key_share=True))
+        account = transaction.scalar(named(caisse, number).with_for_update(key_share=True))
         if account is None:
             return False
         if account.closed_at is None:
@@ -128,10 +126,6 @@ def _end_secrets(transaction: Transaction, account_id: UUID, now: datetime) -> N
         )
         .values(state=CredentialState.ENDED, ended_at=now, ended_by=EndedBy.ERASED)
     )
-
-
-def _account(caisse: str, number: str) -> Select[Account]:
-    return select(Account).where(Account.caisse == caisse, Account.number == number)
 
 
 def _of(model: type[B], account_id: UUID) -> Select[B]:
@@ -183,12 +177,9 @@ def _person(store: Store, person: Person) -> dict[str, Any]:
 
 
 def _web_account(store: Store, account: WebAccount) -> dict[str, Any]:
-    sealed = account.provisional_sealed
-    identifier = (
-        store.keys.open(sealed, "web-account", str(account.id), "provisional") if sealed else b""
-    )
+    has_one = account.provisional_sealed is not None
     return {
-        "identifiant_provisoire": identifier.decode() or None,
+        "identifiant_provisoire": provisional.identifier_of(store, account) if has_one else None,
         "cree": account.created_at,
         "clos": account.ended_at,
     }

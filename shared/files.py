@@ -19,6 +19,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
     """
     try:
         _write_whole(path, text, mode)
+        sync_folder(path.parent)  # rows are sealed under a key at once: its file must stay
     except OSError as error:
         why = f"ne peut pas être écrit : {error.strerror}"
         raise OSError(error.errno, why, str(path)) from None
@@ -39,6 +40,15 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep the names in a folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_parts(path: Path) -> None:

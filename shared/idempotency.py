@@ -87,7 +87,7 @@ def _reserve(store: Store, request: Request) -> Answer | datetime:
         if not hmac.compare_digest(row.request_mac, mac):
             raise KeyReusedError
         if row.status is not None and row.answer_sealed is not None:
-            return Answer(row.status, store.keys.open(row.answer_sealed, *_binding(request)))
+            return Answer(row.status, store.keys.open(row.answer_sealed, *binding(request)))
         if row.at + LEASE > now:
             raise UnderWayError
         row.at = now
@@ -116,7 +116,7 @@ def _release(store: Store, request: Request, reserved: datetime) -> None:
 
 
 def _keep(store: Store, request: Request, reserved: datetime, answer: Answer) -> None:
-    sealed = store.keys.seal(answer.body, *_binding(request))
+    sealed = store.keys.seal(answer.body, *binding(request))
     with store.database.write() as transaction:
         transaction.execute(
             update(IdempotentRequest)
@@ -135,5 +135,6 @@ def _ours(request: Request, reserved: datetime) -> ColumnElement[bool]:
     )
 
 
-def _binding(request: Request) -> tuple[str, ...]:
+def binding(request: Request | IdempotentRequest) -> tuple[str, ...]:
+    """A kept answer opens for its own request only (D13)."""
     return ("idempotent_request", request.client, request.key)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session as Transaction
 from shared import audit
 from shared.errors import ClosedError
 from shared.models import Account, Epoch, Incident
-from shared.origin import Origin
+from shared.origin import ADMIN, Origin
 from shared.rules import Channel
 from shared.store import Store
 
@@ -25,8 +25,6 @@ SERVICE = "service"
 CHANNEL = "channel:"
 CAISSE = "caisse:"
 CHANNELS = (Channel.VOICE, Channel.WEB, Channel.APP, Channel.KIOSK)  # those of callers and persons
-
-ADMIN = Origin(Channel.ADMIN)
 
 
 @dataclass(frozen=True)

@@ -107,15 +107,16 @@ class KeyRing:
         stamp = _stamp_of(self.path) if self.path else None
         if self.path is None or stamp is None or stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
-            ring = KeyRing.load(self.path)
+            self._follow(KeyRing.load(self.path))
         except SettingsError as error:
             log.error("key_ring_not_read_again", why=str(error))
-            return
+        self._stamp = stamp  # last: till then another thread reads the file itself
+
+    def _follow(self, ring: "KeyRing") -> None:
+        """Take over what another ring says of the keys that change; SettingsError."""
         if ring.indexing != self.indexing:
-            log.error("key_ring_not_read_again", why="it is another installation's")
-            return
+            raise SettingsError("it is another installation's")
         # In this order: whoever sees the new version finds its key.
         self.sealing = ring.sealing
         self.current = ring.current

@@ -125,7 +125,8 @@ def move(store: Store, old: Key, new: Key, origin: Origin) -> None:
     if not (CAISSE.fullmatch(new.caisse) and is_number(new.number)):
         raise MoveRefusedError("nouveau dossier : une caisse et 7 chiffres attendus")
     with store.database.write() as transaction:
-        store.database.lock(transaction, *sorted(_throttle_key(store, key) for key in (old, new)))
+        keys = [throttle_key(store, key.caisse, key.number) for key in (old, new)]
+        store.database.lock(transaction, *sorted(keys))
         if not _moved_before(transaction, old, new):
             _move(store, transaction, old, new, origin)
 
@@ -251,10 +252,6 @@ def _under_way(
 
 def _named(key: Key) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return Account.caisse == key.caisse, Account.number == key.number
-
-
-def _throttle_key(store: Store, key: Key) -> bytes:
-    return throttle_key(store, key.caisse, key.number)
 
 
 def _moved_before(transaction: Transaction, old: Key, new: Key) -> bool:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 
+from shared.clock import DAY
 from shared.models import CredentialOrigin
 from shared.rules import PARIS, Channel, CredentialKind, Identifier, Rules
 
-DAY = timedelta(days=1)
 YEAR = 365 * DAY
 PHONE_LOGIN = (CredentialKind.PASSWORD, Identifier.NUMBER, Channel.VOICE)
 

@@ -5,6 +5,8 @@ from typing import Self
 
 from shared.rules import Channel
 
+WITHHELD = "withheld"  # what stands for the caller ids that are
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -23,3 +25,6 @@ class Origin:
     def for_client(cls, channel: Channel, client: str, address: str) -> Self:
         """Give the origin of a request that a client of the HTTP API passes on."""
         return cls(channel, caller_id=f"client:{client}:{address}", client=client)
+
+
+ADMIN = Origin(Channel.ADMIN)  # a command of an admin's

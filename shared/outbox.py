@@ -79,7 +79,12 @@ class Report:
 
 def seal(store: Store, message_id: UUID, column: str, text: str) -> bytes:
     """Seal a column of a message to its row."""
-    return store.keys.seal(text.encode(), "message", str(message_id), column)
+    return store.keys.seal(text.encode(), *binding(message_id, column))
+
+
+def binding(message_id: UUID, column: str) -> tuple[str, ...]:
+    """A sealed column opens for its message only (D13)."""
+    return ("message", str(message_id), column)
 
 
 def claim(store: Store, provider: str, render: Render, limit: int) -> list[Claim]:
@@ -363,7 +368,7 @@ def _ending(state: MessageState, *which: ColumnElement[bool]) -> Update:
 def _open(store: Store, message_id: UUID, column: str, sealed: bytes | None) -> str:
     if sealed is None:
         raise SealError("nothing is sealed in it")
-    return store.keys.open(sealed, "message", str(message_id), column).decode()
+    return store.keys.open(sealed, *binding(message_id, column)).decode()
 
 
 # The statements of a dispatcher, built once: to build one takes longer than to run it.

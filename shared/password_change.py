@@ -26,7 +26,7 @@ from shared import (
     web_accounts,
     web_passwords,
 )
-from shared.credentials import Candidate, Refusal
+from shared.credentials import Candidate, Match, Refusal
 from shared.errors import NotAllowedError
 from shared.life_cycle import Ending
 from shared.models import (
@@ -109,23 +109,24 @@ def change_own(
     faults = web_passwords.faults(rules, change.chosen, now, change.current)
     if faults:
         return faults
-    reserved = web_accounts.reserve(store, handle, origin)
-    match = credentials.compare(store, reserved.candidates, change.current)
-    if match is None:
-        return credentials.settle_refused(store, reserved.attempt)
-    hashed = store.hasher.hash(change.chosen)
-    with store.database.write() as transaction:
-        # Locked first, so that of two changes at once the second finds its session ended.
-        web_accounts.lock(store, transaction, person)
-        person = _person(store, transaction, session)
-        stored = transaction.get_one(Credential, match.credential.id, with_for_update=True)
-        came_nir = web_accounts.handle_of(transaction, person) != handle  # nothing carries over
-        if stored.state == CredentialState.ENDED or came_nir:
-            audit.note(transaction, "login-refused", store.clock(), origin, None)
-            return Refusal.REFUSED
-        web_accounts.set_password(store, transaction, person, hashed, origin, kept=session)
-        throttles.clear(transaction.connection(), reserved.attempt)
-    return faults
+    reserved = web_accounts.reserve(store, handle, change.current, origin)
+
+    def settle(match: Match) -> frozenset[web_passwords.Fault] | Refusal:
+        hashed = store.hasher.hash(change.chosen)
+        with store.database.write() as transaction:
+            # Locked first, so that of two changes at once the second finds its session ended.
+            web_accounts.lock(store, transaction, person)
+            owner = _person(store, transaction, session)
+            stored = transaction.get_one(Credential, match.credential.id, with_for_update=True)
+            came_nir = web_accounts.handle_of(transaction, owner) != handle  # nothing carries over
+            if stored.state == CredentialState.ENDED or came_nir:
+                audit.note(transaction, "login-refused", store.clock(), origin, None)
+                return Refusal.REFUSED
+            web_accounts.set_password(store, transaction, owner, hashed, origin, kept=session)
+            throttles.clear(transaction.connection(), reserved.attempt)
+        return faults
+
+    return credentials.compare_and_settle(store, reserved, change.current, settle)
 
 
 def _read(store: Store, session: Session) -> _Dossier:

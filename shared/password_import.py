@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ValidationError
 from sqlalchemy import select
 
 from shared import audit, csv_file, feed, life_cycle
-from shared.csv_file import Finding, ImportRefusedError, Line, Progress
+from shared.csv_file import Cells, Finding, ImportRefusedError, Line, matching, refusal
 from shared.hashing import Foreign, read_foreign
 from shared.identifiers import CAISSE, NUMBER
 from shared.legacy import BadDigestError
 from shared.life_cycle import Key, TakenOver
 from shared.models import Account, Credential, CredentialOrigin
-from shared.origin import Origin
-from shared.rules import PARIS, Channel, CredentialKind
+from shared.origin import ADMIN
+from shared.progress import Progress, unheard
+from shared.rules import PARIS, CredentialKind
 from shared.store import Store
 
 BATCH = 500  # rows looked up in one statement, well below what a statement can bind
@@ -45,14 +45,14 @@ class ImportResult:
     outdated: int
 
 
-def import_passwords(store: Store, file: Path, progress: Progress | None = None) -> ImportResult:
+def import_passwords(store: Store, file: Path, report: Progress = unheard) -> ImportResult:
     """Take over every line of the file, in one transaction.
 
     A line that was taken over before changes nothing, whatever became of its credential since.
     ImportRefusedError if any line is at fault, SettingsError if the file cannot be read.
     """
     columns, lines = csv_file.read(file, COLUMNS)
-    steps = _Steps(progress or _no_progress, 3 * len(lines))
+    steps = _Steps(report, 3 * len(lines))
     rows = _check(store, columns, lines, steps)
     known = _known(store, rows)
     new = [row for row in rows if row.id not in known]
@@ -61,10 +61,6 @@ def import_passwords(store: Store, file: Path, progress: Progress | None = None)
     taken = _store(store, new, hashes, steps)
     steps.end()
     return ImportResult(taken, len(known), len(new) - taken)
-
-
-def _no_progress(_done: int, _steps: int) -> None:
-    return
 
 
 @dataclass
@@ -86,53 +82,32 @@ class _Steps:
 # The cells of a line
 
 
-def _refusal(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("refused", reason)
-
-
-def _matching(pattern: re.Pattern[str], reason: str) -> BeforeValidator:
-    def check(cell: str) -> str:
-        if pattern.fullmatch(cell) is None:
-            raise _refusal(reason)
-        return cell
-
-    return BeforeValidator(check)
-
-
 def _kind(cell: str) -> CredentialKind:
     if cell not in KINDS:
-        raise _refusal("attendu : " + ", ".join(KINDS))
+        raise refusal("attendu : " + ", ".join(KINDS))
     return KINDS[cell]
 
 
 def _instant(cell: str) -> datetime:
     """Read a day or a second of Paris time; a day is meant from its beginning."""
     if INSTANT.fullmatch(cell) is None:
-        raise _refusal("attendu : AAAA-MM-JJ ou AAAA-MM-JJTHH:MM:SS, heure de Paris")
+        raise refusal("attendu : AAAA-MM-JJ ou AAAA-MM-JJTHH:MM:SS, heure de Paris")
     try:
         return datetime.fromisoformat(cell).replace(tzinfo=PARIS).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _refusal("cette date n'existe pas") from None
+        raise refusal("cette date n'existe pas") from None
 
 
-class Row(BaseModel):
-    """One line of the file; an empty cell is an absent field."""
+class Row(Cells):
+    """One line of the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    caisse: Annotated[str, _matching(CAISSE, "code de caisse inconnu")]
-    numero: Annotated[str, _matching(NUMBER, "7 chiffres attendus")]
+    caisse: Annotated[str, matching(CAISSE, "code de caisse inconnu")]
+    numero: Annotated[str, matching(NUMBER, "7 chiffres attendus")]
     type: Annotated[CredentialKind, BeforeValidator(_kind)]
     procede: str
     empreinte: str
     cree_le: Annotated[datetime, BeforeValidator(_instant)] | None = None
-    provisoire: (
-        Annotated[Literal["oui"], _matching(re.compile("oui"), "« oui » ou rien attendu")] | None
-    ) = None
-
-    def __repr_args__(self) -> list[tuple[str | None, object]]:
-        """Hide every value from repr and str."""
-        return []
+    provisoire: Annotated[Literal["oui"], matching("oui", "« oui » ou rien attendu")] | None = None
 
 
 COLUMNS = tuple(Row.model_fields)
@@ -185,10 +160,7 @@ def _given(store: Store, number: int, cells: dict[str, str]) -> _Given:
     try:
         row = Row.model_validate(cells)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        raise ImportRefusedError(
-            *(Finding(number, str(one["loc"][0]), csv_file.reason_of(one)) for one in found)
-        ) from None
+        raise ImportRefusedError(*csv_file.findings(number, error)) from None
     try:
         foreign = read_foreign(row.procede, row.empreinte)
     except BadDigestError as error:
@@ -255,7 +227,7 @@ def _hash(store: Store, rows: Sequence[_Given], steps: _Steps) -> list[str]:
 
 def _store(store: Store, rows: Sequence[_Given], hashes: Sequence[str], steps: _Steps) -> int:
     """Store what nothing of ours is newer than; give how many lines that is."""
-    now, origin = store.clock(), Origin(Channel.ADMIN)
+    now = store.clock()
     taken: list[UUID] = []
     with store.database.write() as transaction:
         # Two imports at once would lock each other's dossiers.
@@ -267,7 +239,7 @@ def _store(store: Store, rows: Sequence[_Given], hashes: Sequence[str], steps: _
             if life_cycle.take_over(store, transaction, account.id, row.taken_over(hashed)):
                 taken.append(account.id)
                 audit.note(
-                    transaction, "password-imported", now, origin, account.id, subject_id=row.id
+                    transaction, "password-imported", now, ADMIN, account.id, subject_id=row.id
                 )
             steps.done(1)
         for batch in _batches(taken):

@@ -59,7 +59,7 @@ def seal_person(keys: KeyRing, person_id: UUID, data: PersonData) -> Columns:
         "address_before": _address_text(data.address_before),
     }
     sealed = {
-        f"{column}_sealed": keys.seal(text.encode(), *_binding(person_id, column)) if text else None
+        f"{column}_sealed": keys.seal(text.encode(), *binding(person_id, column)) if text else None
         for column, text in plain.items()
     }
     return {
@@ -78,7 +78,7 @@ def open_person(keys: KeyRing, person: Person) -> PersonData:
         sealed: bytes | None = getattr(person, f"{column}_sealed")
         if sealed is None:
             return None
-        return keys.open(sealed, *_binding(person.id, column)).decode()
+        return keys.open(sealed, *binding(person.id, column)).decode()
 
     identity = json.loads(opened("identity") or "{}")
     birth_date = identity.get("birth_date")
@@ -145,5 +145,6 @@ def _to_json(value: dict[str, str | None]) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _binding(person_id: UUID, column: str) -> tuple[str, ...]:
+def binding(person_id: UUID, column: str) -> tuple[str, ...]:
+    """A sealed column opens for its person only."""
     return ("person", str(person_id), column)

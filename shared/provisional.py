@@ -13,6 +13,7 @@ from sqlalchemy import Select, func, literal, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, contacts, incident, notices
+from shared.clock import DAY
 from shared.contacts import Contact
 from shared.credentials import NOBODY
 from shared.database import insert_if
@@ -26,7 +27,6 @@ from shared.store import Store
 from shared.web_accounts import Holder
 
 DIGITS = 8
-DAY = timedelta(days=1)
 NOWHERE = Contact(Route.SMS, "")  # what is written, and not sent, for nobody (D04)
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ def request(store: Store, key: Key, who: PersonData, origin: Origin) -> None:
         account = known or WebAccount(id=uuid4(), person_id=person and person.id, created_at=now)
         drawn = _draw(store, transaction)
         is_first = account.provisional_sealed is None
-        identifier = drawn if is_first else _identifier(store, account)
+        identifier = drawn if is_first else identifier_of(store, account)
         notice = _notice(store, person, identifier, now) if person else _to_nobody(now)
         allowed = _allowed(store, transaction, notice, now)
         wanted = open_now and person is not None and allowed
@@ -80,24 +80,11 @@ def remind(store: Store, who: PersonData, origin: Origin) -> None:
     with store.database.write() as transaction:
         incident.check_open(transaction, origin.channel)
         store.database.lock(transaction, index)
-        found = transaction.execute(
-            select(Person, WebAccount)
-            .join(WebAccount, WebAccount.person_id == Person.id)
-            .join(Account, Account.id == Person.account_id)
-            .where(
-                Person.identity_index == index,
-                Person.nir_index.is_(None),
-                WebAccount.provisional_index.is_not(None),
-                WebAccount.ended_at.is_(None),
-                Account.closed_at.is_(None),
-            )
-            .order_by(WebAccount.created_at.desc())
-            .limit(1)
-        ).first()
+        found = transaction.execute(_with_identifier(index)).first()
         notice = _to_nobody(now)
         if found is not None:
             person, account = found
-            notice = _notice(store, person, _identifier(store, account), now)
+            notice = _notice(store, person, identifier_of(store, account), now)
         allowed = _allowed(store, transaction, notice, now)
         closed = incident.closed_to(transaction, origin.channel, notice.account_id)
         wanted = found is not None and allowed and not closed
@@ -146,6 +133,24 @@ def _without_nir(key: Key, index: bytes) -> Select[Person]:
     )
 
 
+def _with_identifier(index: bytes) -> Select[Person, WebAccount]:
+    """Select who has that civil status in an open dossier, and an identifier in force."""
+    return (
+        select(Person, WebAccount)
+        .join(WebAccount, WebAccount.person_id == Person.id)
+        .join(Account, Account.id == Person.account_id)
+        .where(
+            Person.identity_index == index,
+            Person.nir_index.is_(None),
+            WebAccount.provisional_index.is_not(None),
+            WebAccount.ended_at.is_(None),
+            Account.closed_at.is_(None),
+        )
+        .order_by(WebAccount.created_at.desc())
+        .limit(1)
+    )
+
+
 def _give(
     store: Store, transaction: Transaction, account: WebAccount, identifier: str, *, wanted: bool
 ) -> None:
@@ -155,7 +160,7 @@ def _give(
         .where(WebAccount.id == account.id, literal(wanted))
         .values(
             provisional_index=Holder(Identifier.PROVISIONAL, identifier).index(store.keys),
-            provisional_sealed=store.keys.seal(identifier.encode(), *_binding(account)),
+            provisional_sealed=store.keys.seal(identifier.encode(), *binding(account)),
         ),
         execution_options={"synchronize_session": False},
     )
@@ -189,8 +194,9 @@ def _notice(store: Store, person: Person, identifier: str, now: datetime) -> Not
     )
 
 
-def _identifier(store: Store, account: WebAccount) -> str:
-    return store.keys.open(account.provisional_sealed or b"", *_binding(account)).decode()
+def identifier_of(store: Store, account: WebAccount) -> str:
+    """Open the identifier of an account that has one."""
+    return store.keys.open(account.provisional_sealed or b"", *binding(account)).decode()
 
 
 def _to_nobody(now: datetime) -> Notice:
@@ -227,5 +233,6 @@ def _allowed(store: Store, transaction: Transaction, notice: Notice, now: dateti
     )
 
 
-def _binding(account: WebAccount) -> tuple[str, ...]:
+def binding(account: WebAccount) -> tuple[str, ...]:
+    """A provisional identifier opens for its account only (D13)."""
     return ("web-account", str(account.id), "provisional")

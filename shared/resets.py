@@ -31,7 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, feed, incident, lives, outbox, passwords
+from shared import audit, contacts, feed, incident, lives, outbox, passwords
+from shared.clock import DAY
 from shared.credentials import (
     NOBODY,
     Candidate,
@@ -45,7 +46,6 @@ from shared.credentials import (
 )
 from shared.database import unit_of_work
 from shared.errors import StoreError
-from shared.identifiers import takes_sms
 from shared.models import (
     Account,
     Credential,
@@ -61,12 +61,10 @@ from shared.models import (
 from shared.origin import Origin
 from shared.passwords import KnownOf
 from shared.people import PersonData, open_person
-from shared.rules import PARIS, CredentialKind
+from shared.rules import CredentialKind
 from shared.secret import Secret
 from shared.store import Store
 
-DAY = timedelta(days=1)
-PHONE_LOGIN = lives.PHONE_LOGIN
 TRIES = 5  # to find the credentials unchanged since they were read
 
 log = structlog.get_logger(__name__)
@@ -205,18 +203,12 @@ def known_of(number: str, people: list[PersonData]) -> KnownOf:
 
 
 def _destination(store: Store, people: list[tuple[str, PersonData]]) -> tuple[str | None, Template]:
-    """Give the allocataire's mobile; the one before it if it is too new to be trusted (D04)."""
-    owners = [person for role, person in people if role == Role.ALLOCATAIRE]
-    if not owners:
+    """Give the allocataire's mobile, if there is one that may be trusted (D04)."""
+    owner = next((person for role, person in people if role == Role.ALLOCATAIRE), PersonData())
+    contact = contacts.trusted(store, owner, Route.SMS)
+    if contact is None:
         return None, Template.PASSWORD
-    owner = owners[0]
-    today = store.clock().astimezone(PARIS).date()
-    trusted_from = today - timedelta(days=store.rules.reset.contact_days)
-    changed_lately = owner.mobile_since is not None and owner.mobile_since > trusted_from
-    mobile = owner.mobile_before if changed_lately else owner.mobile
-    if mobile is None or not takes_sms(mobile):
-        return None, Template.PASSWORD
-    return mobile, Template.PASSWORD_OLD_MOBILE if changed_lately else Template.PASSWORD
+    return contact.value, Template.PASSWORD_OLD_MOBILE if contact.former else Template.PASSWORD
 
 
 def _issue(store: Store, request: _Request) -> bool:
@@ -300,7 +292,7 @@ def _allowed(
         [
             issued.letters == 0 if dossier.route is Route.LETTER else all(within_sms),
             service_open,
-            store.rules.may_log_in(*PHONE_LOGIN, now),  # D10
+            store.rules.may_log_in(*lives.PHONE_LOGIN, now),  # D10
         ]
     )
 
@@ -337,7 +329,7 @@ def _credential(store: Store, request: _Request, now: datetime) -> Credential:
 def _message(store: Store, request: _Request, phone_key: bytes, now: datetime) -> Message:
     dossier = request.dossier
     message_id = uuid4()
-    content = json.dumps({"password": request.password.reveal()}).encode()
+    content = json.dumps({"password": request.password.reveal()})
     rules = store.rules.reset
     by_sms = dossier.route is Route.SMS
     life = timedelta(hours=rules.message_hours) if by_sms else rules.letter_days * DAY
@@ -349,7 +341,7 @@ def _message(store: Store, request: _Request, phone_key: bytes, now: datetime) -
         known_caller=dossier.known_caller,
         destination_sealed=outbox.seal(store, message_id, "destination", dossier.mobile or ""),
         destination_index=phone_key if by_sms else None,
-        content_sealed=outbox.seal(store, message_id, "content", content.decode()),
+        content_sealed=outbox.seal(store, message_id, "content", content),
         text_sealed=None,
         state=MessageState.QUEUED,
         created_at=now,

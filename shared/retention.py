@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit_seal, idempotency, throttles
+from shared.clock import DAY
 from shared.models import (
     AgentTask,
     CallRecord,
@@ -20,8 +21,6 @@ from shared.models import (
 )
 from shared.rules import Retention
 from shared.store import Store
-
-DAY = timedelta(days=1)
 
 Forget = Callable[[Transaction, datetime], None]
 

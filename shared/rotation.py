@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import structlog
 from sqlalchemy import (
@@ -29,7 +30,17 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, key_check
+from shared import (
+    audit,
+    bascule,
+    before,
+    credentials,
+    idempotency,
+    key_check,
+    outbox,
+    people,
+    provisional,
+)
 from shared.errors import SealError, SettingsError
 from shared.files import write_whole
 from shared.keyring import KEY_BYTES, VERSION_BYTES, KeyRing, changing, prefix
@@ -44,20 +55,18 @@ from shared.models import (
     Person,
     WebAccount,
 )
-from shared.origin import Origin
-from shared.rules import Channel, CredentialKind, Retention
+from shared.origin import ADMIN
+from shared.progress import Progress
+from shared.rules import Retention
 from shared.store import Store
 
 BATCH = 200  # rows: the turn to write that they take on SQLite is short
 GRACE_SECONDS = 15.0  # longer than from the sealing of a value to its commit
-ADMIN = Origin(Channel.ADMIN)
 
 log = structlog.get_logger(__name__)
 
 Key = tuple[Any, ...]
 Binding = Callable[[Any], tuple[str, ...]]
-Progress = Callable[[int, int], None]
-"""Told (values sealed anew, values to be sealed in all)."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +78,11 @@ class Sealed:
     binding: Binding
 
 
-def _of_row(kind: str, column: str) -> Binding:
-    return lambda row: (kind, str(row.id), column)
-
-
-def _credential(row: Credential) -> tuple[str, ...]:
-    return ("credential", str(row.account_id or row.web_account_id), str(row.id), row.kind)
-
-
-def _continuation(row: Continuation) -> tuple[str, ...]:
-    return ("continuation", row.token_hash.hex(), CredentialKind.WEB)
-
-
-def _request(row: IdempotentRequest) -> tuple[str, ...]:
-    return ("idempotent_request", row.client, row.key)
+def _column(
+    model: type[Base], name: str, binding: Callable[[UUID, str], tuple[str, ...]]
+) -> Sealed:
+    """Give a column that is sealed to its row and its name."""
+    return Sealed(model, f"{name}_sealed", lambda row: binding(row.id, name))
 
 
 PERSON = ("nir", "identity", "mobile", "mobile_before", "landline", "email", "address",
@@ -90,12 +90,12 @@ PERSON = ("nir", "identity", "mobile", "mobile_before", "landline", "email", "ad
 MESSAGE = ("destination", "content", "text")
 
 TABLE = (
-    *(Sealed(Person, f"{name}_sealed", _of_row("person", name)) for name in PERSON),
-    *(Sealed(Message, f"{name}_sealed", _of_row("message", name)) for name in MESSAGE),
-    Sealed(Credential, "hash_sealed", _credential),
-    Sealed(WebAccount, "provisional_sealed", _of_row("web-account", "provisional")),
-    Sealed(Continuation, "hash_sealed", _continuation),
-    Sealed(IdempotentRequest, "answer_sealed", _request),
+    *(_column(Person, name, people.binding) for name in PERSON),
+    *(_column(Message, name, outbox.binding) for name in MESSAGE),
+    Sealed(Credential, "hash_sealed", credentials.binding),
+    Sealed(WebAccount, "provisional_sealed", provisional.binding),
+    Sealed(Continuation, "hash_sealed", bascule.binding),
+    Sealed(IdempotentRequest, "answer_sealed", idempotency.binding),
     Sealed(AuditEntry, "before_sealed", before.binding),
     Sealed(KeyCheck, "ring_sealed", key_check.binding),
 )
@@ -149,16 +149,17 @@ def rotate(
         wait(GRACE_SECONDS)
         _wait_for_transactions(store, wait)
         late, damaged = _sweep(store)
-        while late:  # until a sweep finds nothing that was held by somebody else
-            resealed += late
-            late, damaged = _sweep(store)
+        while _left(store) > damaged:  # what somebody else held, or sealed late
+            wait(1)
+            more, damaged = _sweep(store)
+            late += more
         with store.database.write() as transaction:  # before: after a kill the next run is noted
             key = f"key:{ring.current}"
             audit.note(transaction, "keys-rotated", store.clock(), ADMIN, None, actor=key)
         ring.sealing = {ring.current: ring.sealing[ring.current]}
         ring.save(path)
         _backup(path).unlink(missing_ok=True)
-        return Rotated(ring.current, resealed, damaged)
+        return Rotated(ring.current, resealed + late, damaged)
 
 
 def renew_pseudonyms(ring: KeyRing, path: Path, now: datetime) -> None:
@@ -219,15 +220,20 @@ def _counted(store: Store, progress: Progress | None) -> Callable[[int], None]:
     """Give what is told the number of values sealed so far."""
     if progress is None:
         return _unheard
+    steps = _left(store)
+    return lambda done: progress(done, steps)
+
+
+def _left(store: Store) -> int:
+    """Count the values under an old key, whoever holds them."""
     with store.database.read() as transaction:
-        steps = sum(
+        return sum(
             transaction.scalar(
                 select(func.count()).select_from(one.model).where(_under_old(store, one))
             )
             or 0
             for one in TABLE
         )
-    return lambda done: progress(done, steps)
 
 
 def _unheard(_done: int) -> None:

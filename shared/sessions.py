@@ -1,8 +1,9 @@
 """Sessions: the only key to a dossier (design idea 3).
 
-`credentials.verify` alone opens one. A session object says whose it is, but nothing believes the
-object: `account_of` looks its token up and compares what it finds, so that a forged or altered
-one opens nothing, and one older than an incident (an epoch) opens nothing any more (D15).
+Only who has just verified a password or a code opens one (`credentials`, `web_accounts`,
+`continuations`). A session object says whose it is, but nothing believes the object: `account_of`
+looks its token up and compares what it finds, so that a forged or altered one opens nothing, and
+one older than an incident (an epoch) opens nothing any more (D15).
 """
 
 import hashlib

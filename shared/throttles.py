@@ -10,10 +10,10 @@ that is (D07) and neither a lock nor a channel's failures grow while it holds.
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, StrEnum, auto
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any, NamedTuple, Self
+from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy import (
@@ -32,13 +32,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.sql.dml import ReturningInsert
 
+from shared.clock import DAY
 from shared.models import ChannelHour, ThrottleHit
-from shared.origin import Origin
+from shared.origin import WITHHELD, Origin
 from shared.rules import Throttle
 from shared.store import Store
 
-DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
 USUAL_DAYS = 28  # « usual » is the mean of so many days before
 
 log = structlog.get_logger(__name__)
@@ -72,6 +71,27 @@ class Attempt:
     origin: Origin
     at: datetime
     by_code: bool = False  # the old 4-digit code: refused after fewer failures (D09)
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        account_key: bytes,
+        origin: Origin,
+        *,
+        known_caller: bool = False,
+        by_code: bool = False,
+    ) -> Self:
+        """Make an attempt of this moment."""
+        return cls(
+            id=uuid4(),
+            account_key=account_key,
+            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
+            known_caller=known_caller,
+            origin=origin,
+            at=store.clock(),
+            by_code=by_code,
+        )
 
     @property
     def account_bucket(self) -> Bucket:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Subquery,
     and_,
     case,
     exists,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, feed, notices, outbox, resets, web_accounts
+from shared import audit, before, feed, lives, notices, outbox, resets, web_accounts
 from shared.audit import Event
 from shared.credentials import NOBODY
 from shared.errors import SealError
@@ -42,11 +43,11 @@ from shared.models import (
     VoidedEntry,
     WebAccount,
 )
-from shared.origin import Origin
+from shared.origin import ADMIN, Origin
+from shared.progress import Progress, unheard
 from shared.rules import Channel
 from shared.store import Store
 
-ADMIN = Origin(Channel.ADMIN)
 READ = "read-"  # how the events of reads begin
 
 # Events that make a dossier's password or code: one revoked is replaced.
@@ -56,9 +57,6 @@ PASSWORDS: tuple[Event, ...] = (
     "password-imported",
     "password-issued",
 )
-
-Progress = Callable[[int, int], None]
-"""Told (steps done, steps in all)."""
 
 # What neither changed nor read anything.
 HARMLESS: frozenset[Event] = frozenset(
@@ -85,7 +83,7 @@ HARMLESS: frozenset[Event] = frozenset(
 )
 
 
-class Result(StrEnum):
+class VoidResult(StrEnum):
     """What was done about one change."""
 
     UNDONE = "undone"
@@ -141,7 +139,7 @@ class Concerned:
 class Report:
     """What voiding a window came to: how many to what, whom to tell, what is left for a person."""
 
-    counts: Mapping[Result, int]
+    counts: Mapping[VoidResult, int]
     concerned: Sequence[Concerned]
     by_hand: Sequence[ByHand]
 
@@ -150,23 +148,22 @@ def void_and_report(
     store: Store,
     window: Window,
     except_changed_before: datetime | None = None,
-    progress: Progress | None = None,
+    report: Progress = unheard,
     origin: Origin = ADMIN,
 ) -> Report:
     """Void a window, and say all that there is to do next."""
-    counts = void(store, window, progress, origin)
+    counts = void(store, window, report, origin)
     people = list(concerned(store, window, except_changed_before))
     return Report(counts, people, by_hand(store, window))
 
 
 def void(
-    store: Store, window: Window, progress: Progress | None = None, origin: Origin = ADMIN
-) -> Mapping[Result, int]:
+    store: Store, window: Window, report: Progress = unheard, origin: Origin = ADMIN
+) -> Mapping[VoidResult, int]:
     """Compensate every change of the window that is not yet; give how many came to what.
 
     Run again, it does nothing twice and gives the same numbers.
     """
-    report = progress or _no_progress
     _end_codes(store, window)
     left = _left(store, window)
     for done, audit_id in enumerate(left):
@@ -181,7 +178,7 @@ def void(
             .join(VoidedEntry, VoidedEntry.audit_id == AuditEntry.id)
             .group_by(VoidedEntry.result)
         )
-        return {Result(result): count for result, count in counts}
+        return {VoidResult(result): count for result, count in counts}
 
 
 def by_hand(store: Store, window: Window) -> list[ByHand]:
@@ -190,7 +187,7 @@ def by_hand(store: Store, window: Window) -> list[ByHand]:
         rows = transaction.execute(
             _entries(window, Account.caisse, Account.number, AuditEntry.event, AuditEntry.at)
             .join(VoidedEntry, VoidedEntry.audit_id == AuditEntry.id)
-            .where(VoidedEntry.result == Result.BY_HAND)
+            .where(VoidedEntry.result == VoidResult.BY_HAND)
             .order_by(AuditEntry.at, AuditEntry.id)
         )
         return [ByHand(caisse or "", number or "", event, at) for caisse, number, event, at in rows]
@@ -204,20 +201,7 @@ def concerned(
     Without those whose web password was chosen before `except_changed_before`: nobody else could
     get in as them (R39).
     """
-    read, changed = AuditEntry.event.startswith(READ, autoescape=True), _changes()
-    touched = (
-        _entries(
-            window,
-            Account.id.label("id"),
-            func.max(case((read, 1), else_=0)).label("read"),
-            func.max(case((changed, 1), else_=0)).label("changed"),
-            func.min(AuditEntry.at).label("first"),
-            func.max(AuditEntry.at).label("last"),
-        )
-        .where(or_(read, changed))
-        .group_by(Account.id)
-        .subquery()
-    )
+    touched = _touched(window)
     people = (
         select(Account.caisse, Account.number, Person.role, touched)
         .join(touched, touched.c.id == Account.id)
@@ -239,10 +223,6 @@ def concerned(
             )
 
 
-def _no_progress(_done: int, _steps: int) -> None:
-    return
-
-
 def _entries(window: Window, *columns: Any) -> Select[Any]:
     """Select from the window's audit rows, each with its account if it has one."""
     return (
@@ -253,10 +233,32 @@ def _entries(window: Window, *columns: Any) -> Select[Any]:
     )
 
 
+def _touched(window: Window) -> Subquery:
+    """Select the dossiers that were read or changed in the window, and when."""
+    read, changed = _reads(), _changes()
+    return (
+        _entries(
+            window,
+            Account.id,
+            func.max(case((read, 1), else_=0)).label("read"),
+            func.max(case((changed, 1), else_=0)).label("changed"),
+            func.min(AuditEntry.at).label("first"),
+            func.max(AuditEntry.at).label("last"),
+        )
+        .where(or_(read, changed))
+        .group_by(Account.id)
+        .subquery()
+    )
+
+
+def _reads() -> ColumnElement[bool]:
+    """Mean the audit rows of reads."""
+    return AuditEntry.event.startswith(READ, autoescape=True)
+
+
 def _changes() -> ColumnElement[bool]:
     """Mean the audit rows of changes, those that nobody has named included."""
-    read = AuditEntry.event.startswith(READ, autoescape=True)
-    return not_(or_(read, AuditEntry.event.in_(HARMLESS)))
+    return not_(or_(_reads(), AuditEntry.event.in_(HARMLESS)))
 
 
 def _had_chosen(instant: datetime) -> ColumnElement[bool]:
@@ -302,7 +304,7 @@ def _void_one(store: Store, audit_id: int, origin: Origin) -> None:
         )
 
 
-def _put_back(store: Store, transaction: Transaction, entry: AuditEntry) -> Result:
+def _put_back(store: Store, transaction: Transaction, entry: AuditEntry) -> VoidResult:
     """Give a person what was there before, unless it was changed again since.
 
     Not in a closed dossier: one that was erased stays so, one that moved took the change with it.
@@ -310,14 +312,14 @@ def _put_back(store: Store, transaction: Transaction, entry: AuditEntry) -> Resu
     account = _locked_account(transaction, entry)
     person = transaction.get(Person, entry.subject_id or NOBODY, with_for_update=True)
     if account is None or account.closed_at is not None:
-        return Result.BY_HAND
+        return VoidResult.BY_HAND
     if person is None or _changed_since(transaction, entry):
-        return Result.BY_HAND
+        return VoidResult.BY_HAND
     try:
         before.put_back(store, entry, person)
     except SealError:
-        return Result.BY_HAND
-    return Result.UNDONE
+        return VoidResult.BY_HAND
+    return VoidResult.UNDONE
 
 
 def _locked_account(transaction: Transaction, entry: AuditEntry) -> Account | None:
@@ -329,7 +331,7 @@ def _changed_since(transaction: Transaction, entry: AuditEntry) -> bool:
     """Say whether a later change of the same things stands."""
     family = [event for event, of in before.COLUMNS.items() if of == before.COLUMNS[entry.event]]
     undone = exists().where(
-        VoidedEntry.audit_id == AuditEntry.id, VoidedEntry.result == Result.UNDONE
+        VoidedEntry.audit_id == AuditEntry.id, VoidedEntry.result == VoidResult.UNDONE
     )
     later = or_(AuditEntry.at > entry.at, and_(AuditEntry.at == entry.at, AuditEntry.id > entry.id))
     return (
@@ -348,7 +350,7 @@ def _changed_since(transaction: Transaction, entry: AuditEntry) -> bool:
     )
 
 
-def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> Result:
+def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> VoidResult:
     """End a credential, its message and the dossier's sessions; what it replaced stays ended.
 
     A person's own password opened the person's other dossiers, too (D11).
@@ -357,9 +359,9 @@ def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> Result
     account = _locked_account(transaction, entry)
     credential = transaction.get(Credential, entry.subject_id or NOBODY, with_for_update=True)
     if account is None or credential is None:
-        return Result.BY_HAND
+        return VoidResult.BY_HAND
     if credential.state == CredentialState.ENDED:
-        return Result.ENDED_BEFORE
+        return VoidResult.ENDED_BEFORE
     credential.state, credential.ended_at = CredentialState.ENDED, now
     credential.ended_by = EndedBy.INCIDENT
     account.epoch += 1
@@ -372,39 +374,39 @@ def _revoke(store: Store, transaction: Transaction, entry: AuditEntry) -> Result
         Message.created_at == credential.created_at,
     ).run(transaction.connection(), now)
     feed.tell(store, transaction, account.id)
-    return Result.REVOKED
+    return VoidResult.REVOKED
 
 
-def _withdraw(store: Store, transaction: Transaction, entry: AuditEntry) -> Result:
+def _withdraw(store: Store, transaction: Transaction, entry: AuditEntry) -> VoidResult:
     """End an account made under a provisional identifier: its owner asks for another (R20).
 
     Not one that was there before, nor one whose owner has a password that stands.
     """
     account = transaction.get(WebAccount, entry.subject_id or NOBODY, with_for_update=True)
     if account is None or account.created_at < entry.at:
-        return Result.BY_HAND
+        return VoidResult.BY_HAND
     if account.ended_at is not None:
-        return Result.ENDED_BEFORE
+        return VoidResult.ENDED_BEFORE
     in_use = select(Credential.id).where(
         Credential.web_account_id == account.id, Credential.state != CredentialState.ENDED
     )
     if transaction.scalars(in_use).first() is not None:
-        return Result.BY_HAND
+        return VoidResult.BY_HAND
     account.ended_at = store.clock()
     outbox.Replacement(
         Message.account_id == entry.account_id,
         Message.template == notices.Template.PROVISIONAL,
         Message.created_at == entry.at,
     ).run(transaction.connection(), store.clock())
-    return Result.UNDONE
+    return VoidResult.UNDONE
 
 
-def _leave_to_a_person(_store: Store, _transaction: Transaction, _entry: AuditEntry) -> Result:
-    return Result.BY_HAND
+def _leave_to_a_person(_store: Store, _transaction: Transaction, _entry: AuditEntry) -> VoidResult:
+    return VoidResult.BY_HAND
 
 
 # What is done about each change. One of a newer version, that is named nowhere, is a person's too.
-UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], Result]] = {
+UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], VoidResult]] = {
     "contacts-changed": _put_back,
     "delegation-given": _put_back,
     "delegation-withdrawn": _put_back,
@@ -463,7 +465,7 @@ def _replace(store: Store, window: Window, account: Account, origin: Origin) -> 
 
     Not after the telephone's cut-over: nothing would be opened by it (D10).
     """
-    if not store.rules.may_log_in(*resets.PHONE_LOGIN, store.clock()):
+    if not store.rules.may_log_in(*lives.PHONE_LOGIN, store.clock()):
         return
     revoked = _revoked(window, AuditEntry.id).where(AuditEntry.account_id == account.id)
     with store.database.read() as transaction:
@@ -477,7 +479,7 @@ def _replace(store: Store, window: Window, account: Account, origin: Origin) -> 
         transaction.execute(
             update(VoidedEntry)
             .where(VoidedEntry.audit_id.in_(revoked))
-            .values(result=Result.REPLACED)
+            .values(result=VoidResult.REPLACED)
         )
 
 
@@ -485,5 +487,5 @@ def _revoked(window: Window, column: Any) -> Select[Any]:
     return (
         _entries(window, column)
         .join(VoidedEntry, VoidedEntry.audit_id == AuditEntry.id)
-        .where(VoidedEntry.result == Result.REVOKED, AuditEntry.event.in_(PASSWORDS))
+        .where(VoidedEntry.result == VoidResult.REVOKED, AuditEntry.event.in_(PASSWORDS))
     )

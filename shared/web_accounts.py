@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select, union, update
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, contacts, credentials, incident, notices, sessions, throttles
-from shared.credentials import NOBODY, WITHHELD, Candidate, Match, Refusal
+from shared.credentials import NOBODY, Match, Refusal, Reserved
 from shared.errors import ClosedError
 from shared.keyring import KeyRing
 from shared.models import (
@@ -87,37 +87,29 @@ class Membership:
     account: Account
 
 
-@dataclass(frozen=True)
-class Reserved:
-    """An attempt that was counted, and what to compare, if anything."""
-
-    attempt: Attempt
-    candidates: Sequence[Candidate]
-
-
 def verify(store: Store, login: WebLogin, origin: Origin) -> Sessions | Refusal:
     """Open the person's sessions if the password is right and the attempt allowed (D05, D07)."""
     try:
-        reserved = reserve(store, login.holder.handle(store.keys), origin)
+        reserved = reserve(store, login.holder.handle(store.keys), login.secret, origin)
+        return credentials.compare_and_settle(
+            store,
+            reserved,
+            login.secret,
+            lambda match: _settle_matched(store, reserved.attempt, match, login),
+        )
     except ClosedError:
         return Refusal.CLOSED
-    match = credentials.compare(store, reserved.candidates, login.secret)
-    if match is None:
-        return credentials.settle_refused(store, reserved.attempt)
-    rehashed = credentials.rehash(store, match, login.secret)
-    try:
-        return _settle_matched(store, reserved.attempt, match, rehashed, login.holder)
-    except ClosedError:
-        return credentials.settle_closed(store, reserved.attempt, match.credential)
 
 
-def reserve(store: Store, handle: Handle, origin: Origin) -> Reserved:
+def reserve(store: Store, handle: Handle, secret: Secret, origin: Origin) -> Reserved:
     """Count the attempt, in a transaction of its own, and fetch what it may be compared with.
 
-    ClosedError before anything is counted, if an incident closes the channel (D15).
+    Nothing if the secret has a length that no password has. ClosedError before anything is counted,
+    if an incident closes the channel (D15).
     """
-    now = store.clock()
-    open_now = store.rules.may_log_in(CredentialKind.WEB, handle.identifier, origin.channel, now)
+    rules, now = store.rules, store.clock()
+    open_now = rules.may_log_in(CredentialKind.WEB, handle.identifier, origin.channel, now)
+    possible = rules.web_password.accepted.allow(len(secret))  # R14
     with store.database.write() as transaction:
         incident.check_open(transaction, origin.channel)
         found = memberships(transaction, handle.index)
@@ -125,16 +117,10 @@ def reserve(store: Store, handle: Handle, origin: Origin) -> Reserved:
         connection = transaction.connection()
         owner_id = account.id if account else NOBODY
         passwords = credentials.usable(connection, owner_id, CredentialKind.WEB)
-        attempt = Attempt(
-            id=uuid4(),
-            account_key=handle.throttle_key(store),
-            caller_key=store.keys.index("caller", origin.caller_id or WITHHELD),
-            known_caller=False,  # a caller id on file is known on the telephone only
-            origin=origin,
-            at=now,
-        )
+        # Nobody is a known caller: a caller id on file is one on the telephone only.
+        attempt = Attempt.of(store, handle.throttle_key(store), origin)
         allowed = throttles.reserve(store, connection, attempt)
-    may_compare = open_now and found and allowed is Allowed.EVERYTHING
+    may_compare = open_now and possible and found and allowed is Allowed.EVERYTHING
     return Reserved(attempt, passwords if may_compare else [])
 
 
@@ -212,15 +198,7 @@ def set_password(  # noqa: PLR0913 - whose, which, by whom, and what goes on
     known = account_of(transaction, person)
     account = known or _new_account(store, transaction, person, now)
     _end_passwords(transaction, WebAccount.id == account.id, now)
-    credential = Credential(
-        id=uuid4(),
-        web_account_id=account.id,
-        kind=CredentialKind.WEB,
-        state=CredentialState.ACTIVE,
-        origin=CredentialOrigin.OWNER,
-        created_at=now,
-    )
-    credential.hash_sealed = credentials.seal_hash(store, credential, hashed)
+    credential = _new_password(store, account, hashed, now)
     transaction.add(credential)
     audit.note(
         transaction,
@@ -260,13 +238,14 @@ def handle_of(transaction: Transaction, person: Person) -> Handle:
 
 
 def _settle_matched(
-    store: Store, attempt: Attempt, match: Match, rehashed: bytes | None, holder: Holder
+    store: Store, attempt: Attempt, match: Match, login: WebLogin
 ) -> Sessions | Refusal:
     """Open the sessions, unless the password was ended or replaced while it was compared."""
+    rehashed = credentials.rehash(store, match, login.secret)
     now, compared = store.clock(), match.credential
     with store.database.write() as transaction:
         stored = transaction.get_one(Credential, compared.id, with_for_update=True)
-        found = memberships(transaction, holder.index(store.keys))
+        found = memberships(transaction, login.holder.index(store.keys))
         if stored.state == CredentialState.ENDED or not found:
             audit.note(transaction, "login-refused", now, attempt.origin, None)
             return Refusal.REFUSED
@@ -301,6 +280,19 @@ def _new_account(
         told = Notice(Template.ACCOUNT_CREATED, person.account_id, contact, {}, now + life)
         notices.queue(store, transaction, told)
     return account
+
+
+def _new_password(store: Store, account: WebAccount, hashed: str, now: datetime) -> Credential:
+    credential = Credential(
+        id=uuid4(),
+        web_account_id=account.id,
+        kind=CredentialKind.WEB,
+        state=CredentialState.ACTIVE,
+        origin=CredentialOrigin.OWNER,
+        created_at=now,
+    )
+    credential.hash_sealed = credentials.seal_hash(store, credential, hashed)
+    return credential
 
 
 def _end_provisional(transaction: Transaction, person: Person, now: datetime) -> None:

@@ -27,6 +27,7 @@ from sms.providers.twilio import STATUS_PATH, TwilioReceipts
 LARGEST_BODY = 16 * 1024
 MOST_FIELDS = 100
 BODY_SECONDS = 5.0
+HEADER_SECONDS = 75.0  # for a head to end; also idle connections: longer than a proxy keeps one
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 2.0
 MOST_HELD = 10_000
@@ -72,6 +73,7 @@ async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[i
         access_log=None,
         logger=_silent,
         handle_signals=False,
+        keepalive_timeout=HEADER_SECONDS,
         shutdown_timeout=STOP_SECONDS,
     )
     await runner.setup()

@@ -13,7 +13,7 @@ from shared.api.table import ROUTES
 from shared.apikeys import Scope
 from shared.models import ApiKey
 from svi.instants import in_paris
-from svi.lists import echo_list
+from svi.lists import echo_list, json_line
 from svi.service import load_settings, open_store, prepare_home
 
 
@@ -93,7 +93,7 @@ def list_keys(as_json: bool) -> None:
     """
     with open_store(load_settings()) as store:
         shown = [_as_dict(key, store.clock()) for key in apikeys.every(store)]
-    echo_list(map(_as_json if as_json else _as_line, shown), as_json=as_json)
+    echo_list(map(json_line if as_json else _as_line, shown), as_json=as_json)
 
 
 @keys.command("revoke")
@@ -127,10 +127,6 @@ def _state(key: ApiKey, now: datetime) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at <= now else "valid"
-
-
-def _as_json(shown: dict[str, Any]) -> str:
-    return json.dumps(shown, default=datetime.isoformat)
 
 
 def _as_line(shown: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """`svi audit`: the trail of what was changed and read, and proof that it is whole (D16)."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 from shared import audit_seal
 from shared.audit_seal import Fault, Head, Kind
 from svi.instants import in_paris
+from svi.progress import progress
 from svi.service import load_settings, open_store
 
 KINDS = {Kind.ALTERED: "modifiée", Kind.MISSING: "manquante", Kind.ADDED: "ajoutée"}
@@ -51,15 +51,7 @@ def verify(file: Path | None) -> None:
       svi audit verify --head tete.json
     """
     exported = _read_head(file) if file else None
-    with (
-        open_store(load_settings()) as store,
-        click.progressbar(length=1, label="lots", file=sys.stderr) as bar,
-    ):
-
-        def show(done: int, steps: int) -> None:
-            bar.length = max(steps, 1)
-            bar.update(done - bar.pos)
-
+    with open_store(load_settings()) as store, progress("lots") as show:
         verdict = audit_seal.verify(store, exported, show)
     if verdict.fault is not None:
         raise click.ClickException(_described(verdict.fault))

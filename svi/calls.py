@@ -1,7 +1,5 @@
 """`svi calls`: the calls received, and those in progress."""
 
-import json
-
 import click
 from sqlalchemy import select
 
@@ -9,7 +7,7 @@ from shared import logs
 from shared.models import CallRecord
 from shared.store import Store
 from svi.instants import in_paris
-from svi.lists import echo_list
+from svi.lists import echo_list, json_line
 from svi.service import ami_link, load_settings, open_store
 
 AMI_SECONDS = 5.0
@@ -42,7 +40,11 @@ def calls(as_json: bool, last: int, live: bool, hang_up: str | None) -> None:
     if hang_up:
         with ami_link(settings) as link:
             link.wait_up(AMI_SECONDS)
-            if not link.hang_up(hang_up):
+            try:
+                found = link.hang_up(hang_up)
+            except ValueError:
+                raise click.ClickException("--hang-up : ce n'est pas un nom de canal") from None
+            if not found:
                 raise click.ClickException("aucun appel en cours n'a ce canal")
     elif live:
         with ami_link(settings) as link:
@@ -61,18 +63,17 @@ def _records(store: Store, last: int) -> list[CallRecord]:
 
 
 def _as_json(record: CallRecord) -> str:
-    return json.dumps(
+    return json_line(
         {
             "id": record.id,
-            "started_at": record.started_at.isoformat(),
-            "ended_at": record.ended_at.isoformat(),
+            "started_at": record.started_at,
+            "ended_at": record.ended_at,
             "line": record.line,
             "caisse": record.caisse,
             "number": record.number_pseudonym,
             "steps": record.steps,
             "outcome": record.outcome,
-        },
-        ensure_ascii=False,
+        }
     )
 
 

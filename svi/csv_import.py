@@ -7,8 +7,10 @@ from typing import TypeVar
 
 import click
 
-from shared.csv_file import ImportRefusedError, Progress
+from shared.csv_file import ImportRefusedError
+from shared.progress import Progress
 from shared.store import Store
+from svi.progress import progress
 from svi.service import load_settings, open_store, prepare_home
 
 R = TypeVar("R")
@@ -22,12 +24,7 @@ def import_file(file: Path, take: Callable[[Store, Path, Progress], R], done: st
     settings = load_settings()
     prepare_home(settings)
     try:
-        with open_store(settings) as store, click.progressbar(length=1, label="lignes") as bar:
-
-            def show(at: int, steps: int) -> None:
-                bar.length = steps
-                bar.update(at - bar.pos)
-
+        with open_store(settings) as store, progress("lignes") as show:
             return take(store, file, show)
     except ImportRefusedError as error:
         for finding in error.findings:

@@ -14,16 +14,17 @@ from shared.clock import system_clock
 from shared.files import write_whole
 from shared.identifiers import CAISSE
 from shared.rules import Channel
-from shared.voiding import Result, Window
+from shared.voiding import VoidResult, Window
 from svi.instants import in_paris, read_instant
+from svi.progress import progress
 from svi.service import load_settings, open_store
 
 RESULTS = {
-    Result.UNDONE: "annulés",
-    Result.REPLACED: "mots de passe révoqués et remplacés",
-    Result.REVOKED: "mots de passe révoqués, à choisir à nouveau par leur titulaire",
-    Result.ENDED_BEFORE: "déjà sans effet",
-    Result.BY_HAND: "à examiner par une personne",
+    VoidResult.UNDONE: "annulés",
+    VoidResult.REPLACED: "mots de passe révoqués et remplacés",
+    VoidResult.REVOKED: "mots de passe révoqués, à choisir à nouveau par leur titulaire",
+    VoidResult.ENDED_BEFORE: "déjà sans effet",
+    VoidResult.BY_HAND: "à examiner par une personne",
 }
 
 channel_option = click.option(
@@ -146,15 +147,7 @@ def void(  # noqa: PLR0913, PLR0917 - click passes one for each option
     if end > system_clock():
         raise click.ClickException("la fin est à venir : ce qui suivrait ne serait pas annulé")
     window = Window(start, end, Channel(channel) if channel else None, caisse)
-    with (
-        open_store(load_settings()) as store,
-        click.progressbar(length=1, label="changements") as bar,
-    ):
-
-        def show(done: int, steps: int) -> None:
-            bar.length = max(steps, 1)
-            bar.update(done - bar.pos)
-
+    with open_store(load_settings()) as store, progress("changements") as show:
         report = voiding.void_and_report(store, window, changed_before, show)
     for result, label in RESULTS.items():
         click.echo(f"{label} : {report.counts.get(result, 0)}")

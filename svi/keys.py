@@ -7,6 +7,7 @@ from shared.clock import system_clock
 from shared.keyring import KeyRing
 from shared.rules import load_rules
 from svi.instants import in_paris
+from svi.progress import progress
 from svi.service import load_settings, open_store
 
 
@@ -86,15 +87,7 @@ def rotate() -> None:
       svi keys rotate
     """
     settings = load_settings()
-    with (
-        open_store(settings) as store,
-        click.progressbar(length=1, label="valeurs") as bar,
-    ):
-
-        def show(done: int, steps: int) -> None:
-            bar.length = max(steps, 1)
-            bar.update(done - bar.pos)
-
+    with open_store(settings) as store, progress("valeurs") as show:
         rotated = rotation.rotate(store, settings.keys, show)
     click.echo(f"{rotated.resealed} valeurs sous la clé {rotated.version}, ancienne clé détruite")
     if rotated.damaged:

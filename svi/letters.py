@@ -1,7 +1,6 @@
 """`svi letters`: letters on their way to the printer (R09, R25)."""
 
 import sys
-from datetime import datetime
 from uuid import UUID
 
 import click
@@ -14,8 +13,8 @@ from shared.letters.spool import Printer, Spool
 from shared.letters.status import RunView
 from shared.letters.texts import load_texts
 from shared.letters.writing import Words
-from shared.rules import PARIS
 from shared.store import Store
+from svi.instants import in_french
 from svi.service import load_settings, open_store
 from svi.settings import Settings
 
@@ -108,11 +107,7 @@ def _office(settings: Settings, store: Store) -> Office:
 
 def _as_line(view: RunView) -> str:
     if view.confirmed_at is not None:
-        state = f"confirmé le {_date(view.confirmed_at)}"
+        state = f"confirmé le {in_french(view.confirmed_at)}"
     else:
         state = "prêt, à confirmer" if view.prepared_at is not None else "interrompu"
-    return f"{_date(view.created_at)}  {view.run_id}  {view.letters} lettre(s)  {state}"
-
-
-def _date(instant: datetime) -> str:
-    return f"{instant.astimezone(PARIS):%d/%m/%Y %H:%M}"
+    return f"{in_french(view.created_at)}  {view.run_id}  {view.letters} lettre(s)  {state}"

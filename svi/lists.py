@@ -1,6 +1,8 @@
 """Lists, as commands write them."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 import click
 
@@ -13,3 +15,8 @@ def echo_list(lines: Iterable[str], *, as_json: bool = False) -> None:
         empty = False
     if empty and not as_json:
         click.echo("rien")
+
+
+def json_line(shown: Mapping[str, object]) -> str:
+    """Write an object as one line of JSON; instants as they are in the store, in UTC."""
+    return json.dumps(shown, default=datetime.isoformat, ensure_ascii=False)

@@ -5,6 +5,7 @@ import click
 from ivr.prompts import build
 from ivr.script import Script
 from ivr.script_files import load_script
+from svi.progress import progress
 from svi.service import load_settings, prepare_home
 from svi.settings import Settings
 
@@ -34,12 +35,6 @@ def build_command() -> None:
 
 
 def build_prompts(settings: Settings, script: Script) -> None:
-    """Build what is not up to date, with a progress bar if there is anything to build."""
-    with click.progressbar(length=1, label="messages audio") as bar:
-
-        def show(done: int, todo: int) -> None:
-            bar.length = todo
-            bar.update(done - bar.pos)
-
+    """Build what is not up to date, and show how far it is."""
+    with progress("messages audio") as show:
         build(script.catalogue, settings.prompts, script.silences_ms(), show)
-        bar.finish()

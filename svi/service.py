@@ -136,21 +136,11 @@ def _database_named(settings: Settings) -> Iterator[None]:
 def housekeeping(store: Store) -> Iterator[None]:
     """Tidy the store, seal its audit and look for what is late, as long as the block runs."""
     stop = threading.Event()
-
-    def repeat(work: Callable[[Store], object], seconds: float) -> None:
-        told = False  # of a fault, once until it works again
-        while not stop.wait(seconds):
-            try:
-                work(store)
-                told = False
-            except StoreError as error:
-                if not told:
-                    log.error("housekeeping_failed", work=work.__name__, why=str(error))
-                told = True
-
     threads = [
-        threading.Thread(target=repeat, args=job, name=job[0].__name__, daemon=True)
-        for job in (
+        threading.Thread(
+            target=_repeat, args=(work, store, seconds, stop), name=work.__name__, daemon=True
+        )
+        for work, seconds in (
             (seal_new, SEAL_SECONDS),
             (tidy, TIDY_SECONDS),
             (warn_of_late, TIDY_SECONDS),
@@ -166,6 +156,25 @@ def housekeeping(store: Store) -> Iterator[None]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def _repeat(
+    work: Callable[[Store], object], store: Store, seconds: float, stop: threading.Event
+) -> None:
+    """Work now and then until told to stop; a fault is told once, until it works again."""
+    told = False
+    while not stop.wait(seconds):
+        try:
+            work(store)
+            told = False
+        except StoreError as error:
+            if not told:
+                log.error("housekeeping_failed", work=work.__name__, why=str(error))
+            told = True
+        except Exception:  # a fault of ours: the next time it may work
+            if not told:
+                log.exception("housekeeping_failed", work=work.__name__)
+            told = True
 
 
 def load_playable_script(settings: Settings) -> Script:

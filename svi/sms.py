@@ -1,6 +1,5 @@
 """`svi sms`: the messages in the outbox and those gone. No text, no telephone number (D12, D16)."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,7 @@ from shared.store import Store
 from sms import gsm7
 from sms.templates import LONGEST, Templates
 from svi.instants import in_paris
-from svi.lists import echo_list
+from svi.lists import echo_list, json_line
 from svi.service import load_settings, open_store
 
 
@@ -51,7 +50,7 @@ def list_messages(as_json: bool, last: int) -> None:
     with open_store(load_settings()) as store:
         newest = reversed(_newest(store, last))
     shown = (_as_dict(message) | {"attempts": tries} for message, tries in newest)
-    echo_list(map(_as_json if as_json else _as_line, shown), as_json=as_json)
+    echo_list(map(json_line if as_json else _as_line, shown), as_json=as_json)
 
 
 @sms.command()
@@ -148,10 +147,6 @@ def _as_dict(message: Message) -> dict[str, Any]:
         "provider_id": message.provider_id,
         "repeated": message.repeated,
     }
-
-
-def _as_json(shown: dict[str, Any]) -> str:
-    return json.dumps(shown, default=datetime.isoformat)
 
 
 def _as_line(shown: dict[str, Any]) -> str:

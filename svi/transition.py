@@ -5,7 +5,8 @@ from datetime import datetime
 import click
 
 from shared.clock import system_clock
-from shared.rules import PARIS, Channel, CredentialKind, Identifier, Passage, Way, load_rules
+from shared.rules import Channel, CredentialKind, Identifier, Passage, Way, load_rules
+from svi.instants import in_french, read_instant
 from svi.service import load_settings
 
 HEADER = ("avec", "identifiant", "où", "accès", "depuis", "jusqu'à")
@@ -40,8 +41,13 @@ def transition() -> None:
 
 
 @transition.command()
-@click.option("--on", "text", metavar="DATE", help="Le jour, ou l'instant : 2021-10-09T12:00.")
-def show(text: str | None) -> None:
+@click.option(
+    "--on",
+    metavar="DATE",
+    callback=read_instant,
+    help="Le jour, ou l'instant : 2021-10-09T12:00.",
+)
+def show(on: datetime | None) -> None:
     """Montre ce que la table de transition permet, maintenant ou à l'instant donné.
 
     Les dates sont à l'heure de Paris ; un jour est pris à son début. Ce qui n'est pas dans la
@@ -53,13 +59,13 @@ def show(text: str | None) -> None:
       svi transition show --on 2021-10-09T12:00
     """
     rules = load_rules(load_settings().rules)
-    instant = system_clock() if text is None else _instant(text)
+    instant = on or system_clock()
     rows = [
         _row(line)
         for line in rules.transition
         if line.way is not Way.CLOSED and line.holds_at(instant)
     ]
-    click.echo(f"Le {_date(instant)}, heure de Paris :")
+    click.echo(f"Le {in_french(instant)}, heure de Paris :")
     if not rows:
         click.echo("personne ne peut se connecter")
         return
@@ -69,26 +75,12 @@ def show(text: str | None) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-        return instant.astimezone(PARIS) if instant.tzinfo else instant.replace(tzinfo=PARIS)
-    except (ValueError, OverflowError):
-        raise click.ClickException(
-            "--on : une date comme 2021-10-09, ou 2021-10-09T12:00"
-        ) from None
-
-
 def _row(line: Passage) -> tuple[str, ...]:
     return (
         CREDENTIALS[line.credential],
         IDENTIFIERS[line.identifier],
         CHANNELS[line.channel],
         WAYS[line.way],
-        _date(line.since) if line.since else "toujours",
-        _date(line.until) if line.until else "sans fin",
+        in_french(line.since) if line.since else "toujours",
+        in_french(line.until) if line.until else "sans fin",
     )
-
-
-def _date(instant: datetime) -> str:
-    return f"{instant.astimezone(PARIS):%d/%m/%Y %H:%M}"

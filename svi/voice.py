@@ -68,8 +68,11 @@ def voice() -> None:
         server.start()
         try:
             click.echo("ready")
-            while True:
+            while server.alive:
                 time.sleep(POLL_SECONDS)
+            raise click.ClickException(
+                f"le serveur vocal s'est arrêté de lui-même ; voir {settings.logs / 'voice.log'}"
+            )
         finally:
             server.stop(GRACE_SECONDS)
 
@@ -77,7 +80,7 @@ def voice() -> None:
 def _move(settings: Settings, stack: ExitStack) -> Move | None:
     """Give what moves calls in progress (D15), if there is a manager that may do so."""
     if not settings.ami.exists():
-        log.warning("calls_not_moved", why=f"{settings.ami}: no such file")
+        log.warning("calls_not_moved", why=f"{settings.ami} : ce fichier n'existe pas")
         return None
     return stack.enter_context(ami_link(settings)).announce_incident
 

@@ -20,6 +20,7 @@ from shared.secret import Secret
 from shared.store import Store
 from tests.store import CAISSE, NUMBER, PASSWORD
 
+LONG = 60.0  # seconds of a wait that is not meant to pass
 KEY_LIFE = timedelta(days=30)
 LOGIN = {
     "caisse": CAISSE,
@@ -77,7 +78,7 @@ class Api:
         }
         replaced = {name for name, _ in headers}
         given = [(n, v) for n, v in named.items() if v is not None and n not in replaced]
-        with closing(HTTPConnection(urlsplit(self.url).netloc, timeout=10)) as connection:
+        with closing(HTTPConnection(urlsplit(self.url).netloc, timeout=LONG)) as connection:
             connection.putrequest(method, path)
             for name, value in [*given, *headers]:
                 connection.putheader(name, value)
@@ -106,7 +107,7 @@ def running(store: Store) -> Iterator[Api]:
 
     thread = threading.Thread(target=asyncio.run, args=[serve()], name="api")
     thread.start()
-    port, loop, stop = started.result(10)
+    port, loop, stop = started.result(LONG)
     try:
         yield Api(f"http://127.0.0.1:{port}", new_key(store))
     finally:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import event
 from sqlalchemy.orm import Session as Transaction
 
-from shared import credentials
+from shared import credentials, incident, sessions
 from shared.credentials import Expired, Login, Refusal
 from shared.database import Database
 from shared.hashing import Hasher
@@ -26,6 +26,8 @@ NUMBER = "0123456"
 PASSWORD = "83927415"
 OWNER = "+33612345678"  # the caller id on file
 STRANGER = "+33199009900"
+
+SECOND = timedelta(seconds=1)
 
 CHEAP = Argon2(memory_kib=8, passes=1, lanes=1)
 
@@ -141,6 +143,24 @@ def open_session(store: Store, number: str = NUMBER, call_id: str | None = None)
     session = log_in(store, number=number, call_id=call_id)
     assert isinstance(session, Session)
     return session
+
+
+def ended(store: Store, session: Session) -> None:
+    sessions.end(store, session)
+
+
+def expired(store: Store, _session: Session) -> None:
+    assert isinstance(store.clock, FakeClock)
+    store.clock.advance(timedelta(minutes=store.rules.session.minutes))
+
+
+def closed_by_an_incident(store: Store, _session: Session) -> None:
+    incident.raise_incident(store, incident.SERVICE)
+    incident.lift(store, incident.SERVICE)
+
+
+ENDS = (ended, expired, closed_by_an_incident)
+"""All that can end a session."""
 
 
 def watch(database: Database) -> list[str]:

@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
 
-from shared import bascule, credentials
+from shared import bascule, credentials, recovery
 from shared.models import Account, Message, Person, Role, Route, Situation
 from shared.origin import Origin
 from shared.people import PersonData, seal_person
+from shared.recovery import Claim
 from shared.rules import Channel, Identifier, Passage
 from shared.secret import Secret
 from shared.sessions import Session
@@ -22,6 +23,7 @@ NIR = "2951099126111"
 HUGO_NIR = "1900475112001"
 UNKNOWN_NIR = "1800175001001"
 MAIL = "claire@exemple.fr"
+OPENING = datetime(2021, 10, 8, 22, tzinfo=UTC)  # midnight of 9 October 2021 in Paris
 HUGO_MOBILE = "+33698765432"
 WEB_PASSWORD = "Soleil2021abc"
 OTHER_WEB_PASSWORD = "Nuages2022xyz"
@@ -42,6 +44,7 @@ HUGO = PersonData(
     mobile=HUGO_MOBILE,
 )
 HOLDER = Holder(Identifier.NIR, NIR)
+CLAIM = Claim(HOLDER, "Lefèvre", Route.SMS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,14 @@ def make_web_account(
     bascule.accept_terms(store, steps)
     assert bascule.choose_password(store, steps, Secret(password)) == frozenset()
     bascule.finish(store, steps)
+
+
+def recovering(store: Store) -> Session:
+    """Give what the right code opens to who forgot the password."""
+    code_id = recovery.request(store, CLAIM, web())
+    steps = recovery.verify(store, code_id, last_code(store), web())
+    assert steps is not None
+    return steps
 
 
 def web_login(password: str = WEB_PASSWORD, nir: str = NIR) -> WebLogin:

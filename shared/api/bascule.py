@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from shared import bascule
 from shared.api import problems
 from shared.api.bodies import NoBody, Strict
-from shared.api.fields import Address, Code, CodeId, CodeRoute, FromClient, Nir, Password
+from shared.api.fields import Address, Code, CodeRoute, FromClient, Nir, Password, Uuid
 from shared.api.logins import login_refused
 from shared.api.passwords import PasswordChoice, password_refused
 from shared.api.problems import ProblemError
@@ -47,7 +47,7 @@ class SentCode(BaseModel):
 class ContactConfirmation(Strict):
     """The code that came, and what wrong ones are counted by."""
 
-    code_id: CodeId
+    code_id: Uuid
     code: Code
     client: Address
 
@@ -101,7 +101,6 @@ ROUTES = (
         answers={HTTPStatus.CREATED: OpenedSteps},
         problems=(problems.LOGIN_REFUSED, problems.PASSWORD_EXPIRED, problems.CLOSED),
         scope=Scope.BASCULE,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -112,7 +111,6 @@ ROUTES = (
         answers={HTTPStatus.NO_CONTENT: None},
         scope=Scope.BASCULE,
         in_session=True,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -124,7 +122,6 @@ ROUTES = (
         problems=(problems.PASSWORD_REFUSED, problems.STEP_MISSING),
         scope=Scope.BASCULE,
         in_session=True,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -136,7 +133,6 @@ ROUTES = (
         problems=(problems.NO_CONTACT, problems.STEP_MISSING),
         scope=Scope.BASCULE,
         in_session=True,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -148,7 +144,6 @@ ROUTES = (
         problems=(problems.CODE_REFUSED,),
         scope=Scope.BASCULE,
         in_session=True,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -160,6 +155,5 @@ ROUTES = (
         problems=(problems.STEP_MISSING,),
         scope=Scope.BASCULE,
         in_session=True,
-        changes=True,
     ),
 )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.api.problems import INVALID, NOT_JSON, Fault, ProblemError
 
+JSON = "application/json"
 MOST_LEVELS = 8  # of objects and lists within one another
 
 

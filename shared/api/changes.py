@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from shared import feed, web_changes
 from shared.api import problems
 from shared.api.bodies import Strict
-from shared.api.fields import CaisseCode, ChangeId, ChangeNumber, Instant, Number
+from shared.api.fields import CaisseCode, ChangeNumber, Instant, Number, Uuid
 from shared.api.problems import Fault, ProblemError
 from shared.api.routes import Answer, Call, Route
 from shared.apikeys import Scope
@@ -79,7 +79,7 @@ class ForeignHash(Strict):
 class ToldChange(Strict):
     """The passwords that a dossier had at that instant are over."""
 
-    id: ChangeId
+    id: Uuid
     at: Instant
     caisse: CaisseCode
     number: Number
@@ -129,7 +129,6 @@ ROUTES = (
         request=After,
         answers={HTTPStatus.OK: Changes},
         scope=Scope.CHANGES,
-        in_query=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -140,6 +139,5 @@ ROUTES = (
         answers={HTTPStatus.OK: Told},
         problems=(problems.INVALID,),  # a hash, an instant to come
         scope=Scope.CHANGES,
-        changes=True,
     ),
 )

@@ -10,22 +10,27 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from shared.api import problems
-from shared.api.bodies import NoBody
+from shared.api.bodies import JSON
 from shared.api.problems import PROBLEM_JSON, Problem, ProblemBody
-from shared.api.routes import Route
+from shared.api.routes import IDEMPOTENCY_KEY, Route
 
 REF = "#/components/schemas/{model}"
-JSON = "application/json"
-EVERY_ROUTE = (problems.MALFORMED, problems.TOO_SLOW, problems.FAULT, problems.DOWN)
+EVERY_ROUTE = (
+    problems.MALFORMED,
+    problems.NO_BODY_EXPECTED,
+    problems.TOO_SLOW,
+    problems.FAULT,
+    problems.DOWN,
+)
 WITH_KEY = (problems.KEY_REFUSED, problems.SCOPE_LACKING, problems.TOO_MANY)
 WITH_BODY = (problems.NOT_JSON, problems.TOO_LARGE, problems.WRONG_TYPE, problems.INVALID)
 CHANGING = (problems.IDEMPOTENCY_KEY_MISSING, problems.KEY_REUSED, problems.UNDER_WAY)
-IDEMPOTENCY_KEY = {
+IDEMPOTENCY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
     "description": "new for every request, the same when it is repeated; kept for 24 hours",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"},
+    "schema": {"type": "string", "pattern": f"^{IDEMPOTENCY_KEY.pattern}$"},
 }
 
 Schemas = Mapping[type[Any], dict[str, Any]]
@@ -34,7 +39,7 @@ Schemas = Mapping[type[Any], dict[str, Any]]
 def describe(routes: Sequence[Route[Any]]) -> dict[str, Any]:
     """Describe the routes; the bodies are JSON Schema 2020-12."""
     shown = [
-        *((route.request, "validation") for route in routes if _has_body(route)),
+        *((route.request, "validation") for route in routes if route.has_body),
         *(
             (model, "serialization")
             for route in routes
@@ -78,17 +83,13 @@ def _operation(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
     if route.scope:
         operation["description"] = f"Scope `{route.scope}`."
     if route.changes:
-        operation["parameters"] = [IDEMPOTENCY_KEY]
+        operation["parameters"] = [IDEMPOTENCY_HEADER]
     if route.in_query:
         operation["parameters"] = _query(route)
-    if _has_body(route):
+    if route.has_body:
         content = {JSON: {"schema": schemas[route.request]}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
-
-
-def _has_body(route: Route[Any]) -> bool:
-    return route.request is not NoBody and not route.in_query
 
 
 def _query(route: Route[Any]) -> list[dict[str, Any]]:
@@ -132,7 +133,7 @@ def _problems(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
 def _met_by(route: Route[Any]) -> Iterable[Problem]:
     yield from EVERY_ROUTE
     yield from WITH_KEY if route.scope else ()
-    yield from WITH_BODY if _has_body(route) else (problems.NO_BODY_EXPECTED,)
+    yield from WITH_BODY if route.has_body else ()
     yield from (problems.INVALID,) if route.in_query else ()
     yield from CHANGING if route.changes else ()
     yield from (problems.SESSION_OVER,) if route.in_session else ()

@@ -77,8 +77,7 @@ NewPassword = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CHOICE, **_HIDDEN}),
 ]
 Code = Annotated[Secret, _read(_CODE, Secret), _text(_CODE, **_HIDDEN)]
-CodeId = Annotated[UUID, _read(_UUID, UUID), _text(_UUID, format="uuid")]
-ChangeId = Annotated[UUID, _read(_UUID, UUID), _text(_UUID, format="uuid")]
+Uuid = Annotated[UUID, _read(_UUID, UUID), _text(_UUID, format="uuid")]
 ChangeNumber = Annotated[  # in a query, where everything is text
     int,
     _read(_COUNT, int),

@@ -21,10 +21,10 @@ from aiohttp import web
 
 from shared import apikeys
 from shared.api import problems
-from shared.api.bodies import B, NoBody, parse, parse_query
+from shared.api.bodies import JSON, B, parse, parse_query
 from shared.api.operation import Incoming, perform
 from shared.api.problems import PROBLEM_JSON, Fault, Problem, ProblemError, body_of
-from shared.api.routes import Call, Route, decode_token
+from shared.api.routes import IDEMPOTENCY_KEY, Call, Route, decode_token
 from shared.errors import StoreDownError
 from shared.idempotency import Answer
 from shared.resets import RequestLostError
@@ -39,8 +39,6 @@ MOST_AT_A_TIME = 64  # requests, of all clients
 MOST_OF_A_CLIENT = 16
 
 BEARER = re.compile(r"[Bb]earer +(\S+)")
-IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
-JSON = "application/json"
 ALWAYS: Final = {
     "Cache-Control": "no-store",
     "Server": "svi",
@@ -213,7 +211,7 @@ class _Edge:
         body = await _body(route, request)
         return Incoming(
             Call(self._store, client, token),
-            _parsed(route.request, request, body, in_query=route.in_query),
+            _parsed(route, request, body),
             key,
             "\x1f".join([request.method, request.path, token.hex(), body.decode()]),
         )
@@ -228,16 +226,16 @@ def _only(request: web.Request, header: str) -> str:
     return values[0] if len(values) == 1 else ""
 
 
-def _parsed(model: type[B], request: web.Request, body: bytes, *, in_query: bool) -> B:
+def _parsed(route: Route[B], request: web.Request, body: bytes) -> B:
     """Read what is asked for, wherever the route has it; ProblemError."""
-    if in_query:
-        return parse_query(model, list(request.query.items()))
-    return model() if model is NoBody else parse(model, body)
+    if route.in_query:
+        return parse_query(route.request, list(request.query.items()))
+    return parse(route.request, body) if route.has_body else route.request()
 
 
 async def _body(route: Route[Any], request: web.Request) -> bytes:
     """Read the body of a request, within the limits of its size, its kind and its time."""
-    if route.request is NoBody or route.in_query:
+    if not route.has_body:
         if request.can_read_body:
             raise ProblemError(problems.NO_BODY_EXPECTED)
         return b""

@@ -16,7 +16,7 @@ from shared.api.routes import Answer, Call, Route
 from shared.apikeys import Scope
 from shared.origin import Origin
 from shared.rules import Channel
-from shared.voiding import ByHand, Concerned, Report, Result, Window
+from shared.voiding import ByHand, Concerned, Report, VoidResult, Window
 
 
 class Scoped(Strict):
@@ -109,7 +109,7 @@ class LeftView(BaseModel):
 class VoidReport(BaseModel):
     """How many changes came to what, whom to tell, and what is left for a person."""
 
-    counts: Mapping[Result, int]
+    counts: Mapping[VoidResult, int]
     people: Sequence[PersonView]
     left: Sequence[LeftView]
 
@@ -117,7 +117,7 @@ class VoidReport(BaseModel):
     def of(cls, report: Report) -> "VoidReport":
         """Describe a report."""
         return cls(
-            counts={result: report.counts.get(result, 0) for result in Result},
+            counts={result: report.counts.get(result, 0) for result in VoidResult},
             people=[PersonView.of(one) for one in report.concerned],
             left=[LeftView.of(one) for one in report.by_hand],
         )
@@ -169,7 +169,6 @@ ROUTES = (
         request=Scoped,
         answers={HTTPStatus.OK: Closed},
         scope=Scope.INCIDENTS,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -179,7 +178,6 @@ ROUTES = (
         request=Scoped,
         answers={HTTPStatus.OK: Opened},
         scope=Scope.INCIDENTS,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -188,8 +186,7 @@ ROUTES = (
         handle=_void,
         request=VoidRequest,
         answers={HTTPStatus.OK: VoidReport},
-        problems=(problems.INVALID,),  # a window that ends before it starts
+        problems=(problems.INVALID,),  # a window that ends before it starts, or is not over
         scope=Scope.INCIDENTS,
-        changes=True,
     ),
 )

@@ -109,7 +109,6 @@ ROUTES = (
         answers={HTTPStatus.CREATED: OpenedSession},
         problems=(problems.LOGIN_REFUSED, problems.PASSWORD_EXPIRED, problems.CLOSED),
         scope=Scope.LOGINS,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.GET,
@@ -141,6 +140,5 @@ ROUTES = (
         answers={HTTPStatus.NO_CONTENT: None},
         scope=Scope.SESSIONS,
         in_session=True,
-        changes=True,
     ),
 )

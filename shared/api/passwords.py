@@ -88,7 +88,6 @@ ROUTES = (
         answers={HTTPStatus.ACCEPTED: Accepted},
         problems=(problems.CLOSED,),
         scope=Scope.PASSWORDS,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -100,7 +99,6 @@ ROUTES = (
         problems=(problems.PASSWORD_REFUSED, problems.NOT_ALLOWED),
         scope=Scope.PASSWORDS,
         in_session=True,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -117,6 +115,5 @@ ROUTES = (
         ),
         scope=Scope.PASSWORDS,
         in_session=True,
-        changes=True,
     ),
 )

@@ -62,6 +62,5 @@ ROUTES = (
         answers={HTTPStatus.CREATED: OpenedSessions},
         problems=(problems.LOGIN_REFUSED, problems.CLOSED),
         scope=Scope.LOGINS,
-        changes=True,
     ),
 )

@@ -23,7 +23,9 @@ class Problem:
 MALFORMED = Problem(HTTPStatus.BAD_REQUEST)
 NOT_JSON = Problem(HTTPStatus.BAD_REQUEST, "not-json", "The body is not strict JSON in UTF-8")
 NO_BODY_EXPECTED = Problem(
-    HTTPStatus.BAD_REQUEST, "no-body-expected", "This operation takes neither body nor query"
+    HTTPStatus.BAD_REQUEST,
+    "no-body-expected",
+    "There is a body, or a query, where this operation takes none",
 )
 IDEMPOTENCY_KEY_MISSING = Problem(
     HTTPStatus.BAD_REQUEST,

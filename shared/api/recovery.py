@@ -15,7 +15,6 @@ from shared.api import problems
 from shared.api.fields import (
     CaisseCode,
     Code,
-    CodeId,
     CodeRoute,
     ContactText,
     Day,
@@ -23,6 +22,7 @@ from shared.api.fields import (
     Name,
     Number,
     OfPerson,
+    Uuid,
 )
 from shared.api.passwords import Accepted, PasswordChoice, password_refused
 from shared.api.problems import ProblemError
@@ -51,7 +51,7 @@ class AskedCode(BaseModel):
 class RecoveryCode(FromClient):
     """The code that came."""
 
-    code_id: CodeId
+    code_id: Uuid
     code: Code
 
 
@@ -123,7 +123,6 @@ ROUTES = (
         answers={HTTPStatus.ACCEPTED: AskedCode},
         problems=(problems.CLOSED,),
         scope=Scope.RECOVERY,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -134,7 +133,6 @@ ROUTES = (
         answers={HTTPStatus.CREATED: OpenedRecovery},
         problems=(problems.CODE_REFUSED, problems.CLOSED),
         scope=Scope.RECOVERY,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -146,7 +144,6 @@ ROUTES = (
         problems=(problems.PASSWORD_REFUSED,),
         scope=Scope.RECOVERY,
         in_session=True,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -157,7 +154,6 @@ ROUTES = (
         answers={HTTPStatus.ACCEPTED: Accepted},
         problems=(problems.CLOSED,),
         scope=Scope.RECOVERY,
-        changes=True,
     ),
     Route(
         method=HTTPMethod.POST,
@@ -168,6 +164,5 @@ ROUTES = (
         answers={HTTPStatus.ACCEPTED: Accepted},
         problems=(problems.CLOSED,),
         scope=Scope.RECOVERY,
-        changes=True,
     ),
 )

@@ -10,13 +10,14 @@ from typing import Annotated, Generic
 from pydantic import BaseModel, Field
 
 from shared import sessions
-from shared.api.bodies import B
+from shared.api.bodies import B, NoBody
 from shared.api.problems import Problem
 from shared.apikeys import Scope
 from shared.sessions import Session
 from shared.store import Store
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64url
+IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 SessionToken = Annotated[
     str, Field(description="for the X-Session header", pattern=f"^{TOKEN.pattern}$")
 ]
@@ -65,6 +66,19 @@ class Route(Generic[B]):
     answers: Mapping[HTTPStatus, type[BaseModel] | None]
     problems: tuple[Problem, ...] = ()  # besides those that any such route may meet
     scope: Scope | None  # None: anybody may ask, without a key
-    in_query: bool = False  # the request is not a body, but in the query of the address
     in_session: bool = False  # the X-Session header says for whom
-    changes: bool = False  # something: repeated with the same Idempotency-Key it is done once
+
+    @property
+    def changes(self) -> bool:
+        """Say whether it changes something: with the same Idempotency-Key it is done once."""
+        return self.method is not HTTPMethod.GET
+
+    @property
+    def in_query(self) -> bool:
+        """Say whether the request stands in the query of the address: a GET has no body."""
+        return not self.changes and self.request is not NoBody
+
+    @property
+    def has_body(self) -> bool:
+        """Say whether the request is a body."""
+        return self.changes and self.request is not NoBody

@@ -67,6 +67,5 @@ ROUTES = (
         answers={HTTPStatus.OK: TaskView},
         problems=(problems.TASK_REUSED,),
         scope=Scope.TASKS,
-        changes=True,
     ),
 )

@@ -5,11 +5,12 @@ from datetime import datetime
 from sqlalchemy.orm import Session as Transaction
 
 from shared import notices
+from shared.clock import DAY
 from shared.contacts import Contact
 from shared.credentials import usable
 from shared.models import Account, CredentialOrigin, Route
 from shared.notices import Notice
-from shared.resets import DAY, Decide, Terms
+from shared.resets import Decide, Terms
 from shared.rules import CredentialKind
 from shared.store import Store
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7EnvelopeBuilder, PKCS7Options
 
 from shared.errors import SettingsError, StoreError
-from shared.files import alone
+from shared.files import alone, sync_folder
 
 MANIFEST = "manifest.json"
 SUFFIX = ".pdf.p7m"
@@ -110,9 +110,9 @@ class Spool:
         files = [_write_sheet(part, sheet) for sheet in sheets]
         manifest = {"run": str(run_id), "count": len(files), "files": files}
         _write(part / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        _sync(part)
+        sync_folder(part)
         part.rename(self.path(run_id))
-        _sync(self._folder)
+        sync_folder(self._folder)
 
     def remove(self, run_id: UUID) -> None:
         """Take a run away, whole; nothing if it is not there."""
@@ -121,7 +121,7 @@ class Spool:
         if self.path(run_id).exists():
             self.path(run_id).rename(part)
             shutil.rmtree(part)
-        _sync(self._folder)
+        sync_folder(self._folder)
 
     def _part(self, run_id: UUID) -> Path:
         return self._folder / f".{run_id}.part"
@@ -145,12 +145,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk keep the names in a folder."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -11,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from shared import outbox
+from shared.clock import DAY
 from shared.contacts import trusted_address
 from shared.errors import SealError
 from shared.letters.pages import Letter
@@ -19,8 +19,6 @@ from shared.models import Account, Message, MessageState, Person, Role
 from shared.people import Address, PersonData, open_person
 from shared.rules import PARIS
 from shared.store import Store
-
-DAY = timedelta(days=1)
 
 log = structlog.get_logger(__name__)
 

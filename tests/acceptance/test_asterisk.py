@@ -85,8 +85,8 @@ def test_a_home_too_long_for_a_socket_path_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (socket.SOCK_DGRAM, r"^UDP port \d+ of 127\.0\.0\.1 is in use: set SVI_SIP_PORT"),
-        (socket.SOCK_STREAM, r"^TCP port \d+ of 127\.0\.0\.1 is in use: set SVI_AMI_PORT"),
+        (socket.SOCK_DGRAM, r"^port UDP \d+ de 127\.0\.0\.1 est déjà pris : .* SVI_SIP_PORT$"),
+        (socket.SOCK_STREAM, r"^port TCP \d+ de 127\.0\.0\.1 est déjà pris : relancez$"),
     ],
 )
 def test_a_port_in_use_is_named(tmp_path: Path, kind: socket.SocketKind, message: str) -> None:
@@ -101,7 +101,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, kind: socket.SocketKind, message
 def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "home")
     settings = AsteriskSettings(**{**vars(settings), "sip_host": "192.0.2.1"})
-    with pytest.raises(AsteriskStartError, match=r"192\.0\.2\.1: Cannot assign"):
+    with pytest.raises(AsteriskStartError, match=r"192\.0\.2\.1 : Cannot assign"):
         Asterisk(settings).start()
 
 
@@ -112,7 +112,7 @@ def test_files_that_asterisk_refuses_end_the_start_on_one_line(tmp_path: Path) -
     asterisk = Asterisk(settings_in(tmp_path / "home"), source)
     asterisk.start()
     with pytest.raises(
-        AsteriskStartError, match=r"^Asterisk stopped while starting; see "
+        AsteriskStartError, match=r"^Asterisk s'est arrêté en démarrant ; voir "
     ) as caught:
         asterisk.wait_ready(READY_SECONDS)
     assert "\n" not in str(caught.value)

@@ -223,7 +223,7 @@ def test_a_home_or_a_port_in_use_refuses_the_start(make_up: Callable[..., Up]) -
         == f"Error: {up.home} : un autre svi up s'en sert ; donnez un autre SVI_HOME\n"
     )
     neighbour = make_up("two", sip_port=up.sip_port)
-    assert f"UDP port {up.sip_port} of 127.0.0.1 is in use" in refused(neighbour)
+    assert f"port UDP {up.sip_port} de 127.0.0.1 est déjà pris" in refused(neighbour)
     assert neighbour.processes() == set()
     assert up.processes() == before
     assert (out, err) == (up.out.read_text(), up.err.read_text())
@@ -239,9 +239,9 @@ def broken_asterisk(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("cause", "complaint"),
     [
-        (lambda folder: {"SVI_ASTERISK": str(folder / "none")}, "run tools/asterisk.sh"),
-        (broken_asterisk, "run tools/asterisk.sh"),
-        (lambda _: {"SVI_SIP_HOST": "192.0.2.1"}, "192.0.2.1: Cannot assign requested address"),
+        (lambda folder: {"SVI_ASTERISK": str(folder / "none")}, "lancez tools/asterisk.sh"),
+        (broken_asterisk, "lancez tools/asterisk.sh"),
+        (lambda _: {"SVI_SIP_HOST": "192.0.2.1"}, "192.0.2.1 : Cannot assign requested address"),
     ],
     ids=["no Asterisk", "half an Asterisk", "not our address"],
 )
@@ -259,5 +259,5 @@ def test_what_is_missing_is_said_on_one_line(
 def test_a_missing_speech_program_is_said_on_one_line(tmp_path: Path) -> None:
     port = free_port(socket.SOCK_DGRAM)
     with Up(tmp_path / "new", port, changes=(("PATH", str(tmp_path)),)) as up:
-        assert "espeak-ng can't be run" in refused(up)
+        assert "espeak-ng ne se lance pas" in refused(up)
         assert up.nothing_left()

@@ -3,7 +3,6 @@
 import errno
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -83,6 +82,18 @@ DIALOGUES = {
         *["departement", "departement-pyrenees"],
         *["choix-inconnu", "departement-pyrenees", "numero"],
     ]),
+    "9 has the caisses said again": (
+        ["64", "9", "2"],
+        ["departement", "departement-pyrenees", "departement-pyrenees", "numero"],
+    ),
+    "`*` leads back to the département": (
+        ["64", "*", "202"],
+        ["departement", "departement-pyrenees", "departement", "numero"],
+    ),
+    "0 leads to an adviser": (
+        ["64", "0"],
+        ["departement", "departement-pyrenees", "transfert-conseiller"],
+    ),
     "a département that does not exist": (
         ["96", "00", "99"],
         [
@@ -497,15 +508,24 @@ def test_a_record_that_takes_long_to_save_holds_up_no_other(
 
 
 def test_a_call_in_the_backend_is_cut_off_when_its_work_is_done(
-    voice: VoiceServer, store: Store, hasher: CountingHasher
+    voice: VoiceServer,
+    store: Store,
+    hasher: CountingHasher,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A login is never left half-way, nor a record unwritten, by a server that stops."""
-    comparing = threading.Event()
+    comparing, cut_off = threading.Event(), threading.Event()
+    cut = VoiceServer._cut
+
+    def cut_and_tell(server: VoiceServer) -> None:
+        cut(server)
+        cut_off.set()
 
     def compare_slowly() -> None:
         comparing.set()
-        time.sleep(0.5)
+        cut_off.wait(END_SECONDS)
 
+    monkeypatch.setattr(VoiceServer, "_cut", cut_and_tell)
     hasher.meanwhile = compare_slowly
     with SimulatedCall(voice.address, groups=[CAISSE, NUMBER, PASSWORD]):
         assert comparing.wait(END_SECONDS)

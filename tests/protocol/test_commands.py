@@ -448,7 +448,7 @@ def test_calls_in_progress_when_asterisk_is_gone(home: Path) -> None:
     reach = {"host": "127.0.0.1", "port": port, "user": "svi", "secret": "hush"}
     (home / "ami.json").write_text(json.dumps(reach))
     line = complaint(home, "calls", "--hang-up", "PJSIP/trunk-00000001")
-    assert line == f"svi: Asterisk's manager at 127.0.0.1:{port}: Connection refused"
+    assert line == f"svi: l'AMI d'Asterisk, 127.0.0.1:{port} : Connection refused"
 
 
 # What is left on the disk

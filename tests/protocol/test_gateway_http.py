@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 from twilio.request_validator import RequestValidator
+from yarl import URL
 
 from shared import outbox
 from shared.database import Database
@@ -27,13 +28,20 @@ from shared.store import Store
 from sms.http import FORM, LARGEST_BODY, Backend, application, serving
 from sms.providers.twilio import TwilioAccount, TwilioReceipts
 from sms.templates import Templates
-from tests.gateway import message, queue, until
+from tests.gateway import LONG, message, queue, until
 from tests.peers.fake_twilio import ACCOUNT_SID, TOKEN
 
 PUBLIC_URL = "https://sms.example.org"
 SID = "SM" + "a" * 32
 ACCOUNT = TwilioAccount(ACCOUNT_SID, Secret(TOKEN))
 Form = Sequence[tuple[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is late, unless the test is about that."""
+    monkeypatch.setattr("sms.http.BODY_SECONDS", LONG)
+    monkeypatch.setattr("sms.http.PROBE_SECONDS", LONG)
 
 
 class Gateway:
@@ -282,11 +290,24 @@ async def test_a_body_that_never_ends_is_given_up(
 
     async def endless() -> AsyncIterator[bytes]:
         yield b"AccountSid="
-        await asyncio.sleep(5)
-        yield b""
+        await asyncio.Event().wait()
 
     async with gateway(store) as twilio:
         assert await twilio.post(f"/twilio/status/{uuid4()}", endless()) == 408
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("begun", [b"", b"POST /twilio/sta", b"GET /healthz HTTP/1.1\r\nHost: s"])
+async def test_a_head_that_never_ends_is_given_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr("sms.http.HEADER_SECONDS", 0.2)
+    async with gateway(store) as twilio:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(twilio.url).port)
+        writer.write(begun)
+        async with asyncio.timeout(LONG):
+            assert await reader.read() == b""
+        writer.close()
 
 
 @pytest.mark.asyncio
@@ -353,12 +374,13 @@ async def test_a_stuck_database_does_not_hang_the_probe(
 
     def stuck(_: Store) -> int | None:
         asked.append(time.monotonic())
-        return 0 if unstuck.wait(10) else None
+        return 0 if unstuck.wait(LONG) else None
 
     monkeypatch.setattr("sms.http._overdue", stuck)
     async with gateway(store) as waiting:
         for _ in range(5):
             assert (await waiting.get("/readyz"))[0] == 503
         assert len(asked) == 1, "impatient probes filled the pool"
+        monkeypatch.setattr("sms.http.PROBE_SECONDS", LONG)
         unstuck.set()
         assert (await waiting.get("/readyz"))[0] == 200

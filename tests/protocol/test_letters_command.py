@@ -14,12 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import update
 
+from shared.clock import DAY
 from shared.keyring import KeyRing
 from shared.letters import runs
 from shared.letters.spool import Spool
 from shared.letters.texts import DEFAULT_FILE
 from shared.models import Message, MessageState
-from shared.resets import DAY
 from shared.store import Store
 from svi.__main__ import cli
 from svi.service import open_store, prepare_home

@@ -352,6 +352,32 @@ def test_a_database_away_at_a_look_is_asked_at_the_next(
     assert [one["why"] for one in logs if one["event"] == "calls_not_moved"] == ["away"]
 
 
+@pytest.mark.parametrize("broken", ["the look", "the move"])
+def test_a_fault_of_ours_ends_neither_the_watch_nor_a_call(
+    service: Service, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    faults = [RuntimeError("a bug")] * 2
+
+    def break_twice(act: Callable[..., object]) -> Callable[..., object]:
+        def act_or_break(*arguments: object) -> object:
+            if faults:
+                raise faults.pop()
+            return act(*arguments)
+
+        return act_or_break
+
+    with capture_logs() as logs, service.call(CAISSE, NUMBER, PASSWORD) as call:
+        call.wait_heard("menu-touches", END_SECONDS)
+        if broken == "the look":
+            monkeypatch.setattr(incident, "standing", break_twice(service.switch.look))
+        else:
+            monkeypatch.setattr(service.voice._watch, "_move", break_twice(service.switch.move))
+        incident.raise_incident(service.store, incident.SERVICE)
+        assert call.wait_end(END_SECONDS) is Ending.CALLER
+    assert len([one for one in logs if one["log_level"] == "error"]) == 2
+    assert service.outcomes() == ["closed"]
+
+
 def test_without_calls_nothing_is_asked(store: Store, switch: Switch) -> None:
     class Ticks(threading.Event):
         """Three times a second has gone by, then it is over."""

@@ -6,8 +6,13 @@ import subprocess
 import wave
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
 from ivr.script_files import load_script
+from ivr.server import VoiceServer
 from ivr.simulated import SimulatedCall
+from svi.__main__ import cli
 from tests.protocol.test_ami import SECRET, Manager, wait_until, well
 from tests.protocol.test_commands import (
     ADD,
@@ -61,3 +66,19 @@ def test_an_incident_raised_by_the_command_moves_a_call(tmp_path: Path) -> None:
     redirect = next(one for one in seen if one["Action"] == "Redirect")
     assert (redirect["Channel"], redirect["Context"]) == (call.channel, "incident")
     assert redirect["Exten"] == CAISSE
+
+
+def test_a_voice_server_that_ends_by_itself_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever supervises it starts another, rather than leave callers without an answer."""
+    home = tmp_path / "home"
+    output(home, *ADD, "--password-stdin", stdin=f"{PASSWORD}\n")
+    write_silent_prompts(home / "prompts")
+    for name, value in environment(home, {"SVI_AGI_PORT": free_port()}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(VoiceServer, "_accept", lambda server: server._listener.close())
+    ended = CliRunner().invoke(cli, ["voice"])
+    *_, ready, why = ended.output.splitlines()
+    assert (ended.exit_code, ready) == (1, "ready")
+    assert why.startswith("Error: le serveur vocal s'est arrêté")

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from shared.api import problems
-from shared.api.bodies import NoBody
 from shared.api.description import describe
 from shared.api.routes import Route
 from shared.api.table import ROUTES
@@ -37,13 +36,13 @@ def test_a_route_is_described_as_it_is(route: Route[Any]) -> None:
     header = {("header", "Idempotency-Key")} if route.changes else set()
     query = {("query", name) for name in route.request.model_fields} if route.in_query else set()
     assert named == header | query
-    in_body = route.request is not NoBody and not route.in_query
-    assert ("requestBody" in described) == in_body
+    assert ("requestBody" in described) == route.has_body
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=NAMES)
-def test_what_changes_something_is_no_get(route: Route[Any]) -> None:
-    assert route.changes == (route.method != "GET")
+def test_that_a_query_is_refused_is_described(route: Route[Any]) -> None:
+    """Or a body, where a query is taken."""
+    assert "`no-body-expected`" in operation(route)["responses"]["400"]["description"]
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=NAMES)
@@ -81,6 +80,6 @@ def test_every_reference_is_there() -> None:
 
 def test_requests_take_no_other_field() -> None:
     for route in ROUTES:
-        if route.request is not NoBody and not route.in_query:
+        if route.has_body:
             schema = DESCRIPTION["components"]["schemas"][route.request.__name__]
             assert schema["additionalProperties"] is False

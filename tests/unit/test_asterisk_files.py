@@ -147,7 +147,7 @@ def test_a_file_that_is_not_utf8_is_named(settings: AsteriskSettings, tmp_path: 
 def test_a_value_that_could_change_the_file_is_refused(
     settings: AsteriskSettings, value: str
 ) -> None:
-    with pytest.raises(AsteriskFileError, match=r"^the value of SIP_HOST can't stand"):
+    with pytest.raises(AsteriskFileError, match=r"^SIP_HOST : cette valeur ne peut pas aller"):
         render(replace(settings, sip_host=value))
 
 
@@ -160,7 +160,7 @@ def test_a_refused_secret_is_not_shown(settings: AsteriskSettings) -> None:
 def test_a_root_without_asterisk_says_what_to_run(
     settings: AsteriskSettings, tmp_path: Path
 ) -> None:
-    with pytest.raises(AsteriskStartError, match=r"no Asterisk in .*run tools/asterisk\.sh$"):
+    with pytest.raises(AsteriskStartError, match=r"pas d'Asterisk ; lancez tools/asterisk\.sh$"):
         render(replace(settings, root=tmp_path / "empty"))
 
 
@@ -168,7 +168,7 @@ def test_another_major_version_is_refused(settings: AsteriskSettings) -> None:
     loader = settings.root / "usr/lib/some-linux-gnu/ld-linux-test.so.2"
     loader.write_text("#!/bin/sh\necho Asterisk 23.1.0\n")
     loader.chmod(0o755)
-    with pytest.raises(AsteriskStartError, match=r"Asterisk 22 is needed, .* 'Asterisk 23\.1\.0'$"):
+    with pytest.raises(AsteriskStartError, match=r"il faut Asterisk 22, .* 'Asterisk 23\.1\.0'$"):
         Asterisk(settings).start()
 
 

@@ -387,7 +387,7 @@ def test_tidying_purges_where_there_is_no_role_for_it(store: Store, clock: FakeC
 def test_a_service_seals_in_the_background(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "SEAL_SECONDS", 0.01)
     _note(store, ROWS)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     with service.housekeeping(store):
         while audit_seal.head(store) is None:
             assert time.monotonic() < until, "nothing was sealed"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from uuid import UUID
 
 import pytest
@@ -32,6 +32,7 @@ from tests.store import (
     NUMBER,
     OWNER,
     PASSWORD,
+    SECOND,
     CountingHasher,
     FakeClock,
     execute,
@@ -44,6 +45,7 @@ from tests.web import (
     HUGO_NIR,
     MAIL,
     NIR,
+    OPENING,
     OTHER_WEB_PASSWORD,
     UNKNOWN_NIR,
     WEB_PASSWORD,
@@ -57,8 +59,6 @@ from tests.web import (
     wrong_code,
 )
 
-START = datetime(2021, 10, 8, 22, tzinfo=UTC)  # midnight of 9 October 2021 in Paris
-SECOND = timedelta(seconds=1)
 WRONG = "16042738"
 CHOSEN = Secret(WEB_PASSWORD)
 
@@ -118,6 +118,14 @@ def test_the_whole_way(store: Store) -> None:
         "web-account-created",
         "login",
     ]
+
+
+def test_the_steps_keep_no_hash_once_the_account_is_made(store: Store) -> None:
+    """D13."""
+    add_dossier(store)
+    bascule.finish(store, chosen(store))
+    with store.database.read() as transaction:
+        assert transaction.scalars(select(Continuation.hash_sealed)).all() == [None]
 
 
 def test_the_person_is_told(store: Store) -> None:
@@ -195,10 +203,10 @@ def test_it_opens_on_9_october_2021_in_paris(
     store: Store, clock: FakeClock, channel: Channel
 ) -> None:
     add_dossier(store)
-    clock.now = START - SECOND
+    clock.now = OPENING - SECOND
     origin = web(channel=channel)
     assert bascule.begin(store, NIR, Secret(PASSWORD), origin) is Refusal.REFUSED
-    clock.now = START
+    clock.now = OPENING
     assert isinstance(bascule.begin(store, NIR, Secret(PASSWORD), origin), Session)
 
 

@@ -266,60 +266,50 @@ def test_cells_refused(store: Store, tmp_path: Path, column: str, cell: str, rea
     assert findings(store, path) == [Finding(2, column, reason)]
 
 
+BAD_CELL = "guillemet mal placé ou saut de ligne dans une cellule"
+
+# What is read; which column is named, and why.
+LINES_REFUSED = {
+    "too few columns": ("75;0123456", None, "2 colonnes au lieu de 17"),
+    "too many columns": (line(CLAIRE) + ";", None, "18 colonnes au lieu de 17"),
+    "Latin-1": (line(CLAIRE).encode("latin-1"), None, "n'est pas en UTF-8"),
+    "a huge cell": (line(CLAIRE, nom="N" * 1_000_000), None, "plus de 16384 octets"),
+    "quote left open": (
+        line(CLAIRE, nom='"Lefevre'),
+        None,
+        BAD_CELL,
+    ),
+    "text after a quote": (
+        line(CLAIRE, nom='"Le" fevre'),
+        None,
+        BAD_CELL,
+    ),
+    "carriage return in a cell": (
+        line(CLAIRE, nom="Le\rfevre"),
+        None,
+        BAD_CELL,
+    ),
+    "nothing identifies the person": (
+        line(CLAIRE, nir="", naissance=""),
+        "naissance",
+        "obligatoire sans NIR",
+    ),
+    "date of no mobile": (
+        line(CLAIRE, mobile="", mobile_depuis="2020-03-01"),
+        "mobile",
+        "obligatoire avec mobile_depuis",
+    ),
+    "no postcode": (line(CLAIRE, code_postal=""), "code_postal", "obligatoire avec adresse1"),
+    "date of no address": (
+        line(HUGO, adresse_depuis="2020-03-01"),
+        "adresse1",
+        "obligatoire avec adresse_depuis",
+    ),
+}
+
+
 @one_database
-@pytest.mark.parametrize(
-    ("bad", "column", "reason"),
-    [
-        pytest.param("75;0123456", None, "2 colonnes au lieu de 17", id="too few columns"),
-        pytest.param(line(CLAIRE) + ";", None, "18 colonnes au lieu de 17", id="too many columns"),
-        pytest.param(line(CLAIRE).encode("latin-1"), None, "n'est pas en UTF-8", id="Latin-1"),
-        pytest.param(
-            line(CLAIRE, nom="N" * 1_000_000), None, "plus de 16384 octets", id="a huge cell"
-        ),
-        pytest.param(
-            line(CLAIRE, nom='"Lefevre'),
-            None,
-            "guillemet mal placé ou saut de ligne dans une cellule",
-            id="quote left open",
-        ),
-        pytest.param(
-            line(CLAIRE, nom='"Le" fevre'),
-            None,
-            "guillemet mal placé ou saut de ligne dans une cellule",
-            id="text after a quote",
-        ),
-        pytest.param(
-            line(CLAIRE, nom="Le\rfevre"),
-            None,
-            "guillemet mal placé ou saut de ligne dans une cellule",
-            id="carriage return in a cell",
-        ),
-        pytest.param(
-            line(CLAIRE, nir="", naissance=""),
-            "naissance",
-            "obligatoire sans NIR",
-            id="nothing identifies the person",
-        ),
-        pytest.param(
-            line(CLAIRE, mobile="", mobile_depuis="2020-03-01"),
-            "mobile",
-            "obligatoire avec mobile_depuis",
-            id="date of no mobile",
-        ),
-        pytest.param(
-            line(CLAIRE, code_postal=""),
-            "code_postal",
-            "obligatoire avec adresse1",
-            id="no postcode",
-        ),
-        pytest.param(
-            line(HUGO, adresse_depuis="2020-03-01"),
-            "adresse1",
-            "obligatoire avec adresse_depuis",
-            id="date of no address",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("bad", "column", "reason"), LINES_REFUSED.values(), ids=LINES_REFUSED)
 def test_lines_refused(
     store: Store, tmp_path: Path, bad: str | bytes, column: str | None, reason: str
 ) -> None:
@@ -366,35 +356,32 @@ def test_headers_refused(store: Store, tmp_path: Path, content: bytes, reasons: 
     assert findings(store, path) == [Finding(1, None, reason) for reason in reasons]
 
 
+SAME_PERSON = "même personne qu'à la ligne 2"
+
+# What comes after Claire's line; which column is named, and why.
+CONTRADICTIONS = {
+    "same NIR": (line(CLAIRE, nom="Autre", naissance=""), None, SAME_PERSON),
+    "same civil status": (
+        line(CLAIRE, nir="", nom="LEFEVRE"),
+        None,
+        SAME_PERSON,
+    ),
+    "two allocataires": (
+        line(CLAIRE, nir=NIR_2A, nom="Autre"),
+        "role",
+        "le dossier a déjà un allocataire, ligne 2",
+    ),
+    "two situations": (
+        line(HUGO, situation="primo-demandeur"),
+        "situation",
+        "n'est pas celle du dossier à la ligne 2",
+    ),
+}
+
+
 @one_database
 @pytest.mark.parametrize(
-    ("second", "column", "reason"),
-    [
-        pytest.param(
-            line(CLAIRE, nom="Autre", naissance=""),
-            None,
-            "même personne qu'à la ligne 2",
-            id="same NIR",
-        ),
-        pytest.param(
-            line(CLAIRE, nir="", nom="LEFEVRE"),
-            None,
-            "même personne qu'à la ligne 2",
-            id="same civil status",
-        ),
-        pytest.param(
-            line(CLAIRE, nir=NIR_2A, nom="Autre"),
-            "role",
-            "le dossier a déjà un allocataire, ligne 2",
-            id="two allocataires",
-        ),
-        pytest.param(
-            line(HUGO, situation="primo-demandeur"),
-            "situation",
-            "n'est pas celle du dossier à la ligne 2",
-            id="two situations",
-        ),
-    ],
+    ("second", "column", "reason"), CONTRADICTIONS.values(), ids=CONTRADICTIONS
 )
 def test_lines_that_contradict_each_other(
     store: Store, tmp_path: Path, second: str, column: str | None, reason: str

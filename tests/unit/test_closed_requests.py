@@ -13,7 +13,7 @@ from shared import incident, one_time, provisional, recovery, resets
 from shared.errors import ClosedError
 from shared.life_cycle import Key
 from shared.models import Account, Route
-from shared.origin import Origin
+from shared.origin import ADMIN, Origin
 from shared.people import PersonData
 from shared.recovery import Claim
 from shared.rules import Channel, Identifier
@@ -205,5 +205,5 @@ def test_what_an_operator_replaces_goes_out_all_the_same(store: Store) -> None:
     """D15: `void` issues new passwords while everything is closed."""
     add_dossier(store)
     incident.raise_incident(store, incident.SERVICE)
-    resets.replace_after_incident(store, CAISSE, NUMBER, store.clock(), incident.ADMIN)
+    resets.replace_after_incident(store, CAISSE, NUMBER, store.clock(), ADMIN)
     assert len(sent(store)) == 1

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session as Transaction
 from shared import codes
 from shared.codes import Entry, Purpose, Recipient, Wish
 from shared.contacts import Contact
+from shared.errors import ClosedError
 from shared.keyring import KeyRing
 from shared.models import Person, Route, ThrottleHit, VerificationCode
 from shared.origin import Origin
@@ -188,6 +189,16 @@ def test_a_right_entry_is_given_back_and_a_wrong_one_is_not(store: Store, person
     assert hits(store) == [Bucket.ACCOUNT, Bucket.CALLER]
 
 
+def test_the_hour_of_the_channel_is_locked_last(store: Store, person: Person) -> None:
+    """D05: every login of the channel meets there, and waits for what comes after it."""
+    code_id = ask(store, person)
+    entry = Entry(Purpose.RECOVERY, codes.by_id(code_id), last_code(store))
+    seen = watch(store.database)
+    codes.redeem(store, entry, web(), lambda transaction, _: transaction.execute(select(1)))
+    assert seen[-3].startswith("DELETE FROM throttle_hit")
+    assert seen[-2].startswith("UPDATE channel_hour")
+
+
 def test_a_code_is_good_for_its_purpose_only(store: Store, person: Person) -> None:
     code_id = ask(store, person, purpose=Purpose.CONTACT)
     assert enter(store, code_id, last_code(store), Purpose.RECOVERY) is None
@@ -203,6 +214,21 @@ def test_a_code_stays_good_if_what_it_opens_fails(store: Store, person: Person) 
     entry = Entry(Purpose.RECOVERY, codes.by_id(code_id), last_code(store))
     with pytest.raises(RuntimeError, match="half-way"):
         codes.redeem(store, entry, web(), fail)
+    assert enter(store, code_id, last_code(store)) == person.id
+
+
+def test_a_right_code_whose_caisse_is_closed_is_no_failure(store: Store, person: Person) -> None:
+    """D15."""
+    code_id = ask(store, person)
+
+    def closed(_transaction: Transaction, _person_id: UUID) -> None:
+        raise ClosedError
+
+    entry = Entry(Purpose.RECOVERY, codes.by_id(code_id), last_code(store))
+    for _ in range(6):
+        with pytest.raises(ClosedError):
+            codes.redeem(store, entry, web(), closed)
+    assert hits(store) == []
     assert enter(store, code_id, last_code(store)) == person.id
 
 

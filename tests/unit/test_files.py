@@ -56,6 +56,22 @@ def test_a_failure_leaves_the_old_file_alone(
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_the_disk_keeps_the_new_name_before_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rows could outlive, in a power cut, the key that they are sealed under."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    synced: list[tuple[bool, str]] = []
+
+    def sync(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(path, "new")
+    assert synced == [(False, "old"), (True, "new")]
+
+
 def test_what_cannot_be_encoded_leaves_the_old_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")

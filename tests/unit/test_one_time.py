@@ -11,7 +11,7 @@ from shared.origin import Origin
 from shared.rules import Channel
 from shared.secret import Secret
 from shared.store import Store
-from tests.store import CAISSE, OWNER, STRANGER, FakeClock, watch
+from tests.store import CAISSE, OWNER, SECOND, STRANGER, FakeClock, watch
 from tests.web import (
     CLAIRE,
     NIR,
@@ -24,7 +24,6 @@ from tests.web import (
 )
 
 CUT_OVER = datetime(2022, 3, 31, 22, tzinfo=UTC)  # midnight of 1 April 2022 in Paris
-SECOND = timedelta(seconds=1)
 CALL = Origin(Channel.VOICE, OWNER, "call-1")
 
 

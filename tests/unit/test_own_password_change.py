@@ -13,7 +13,6 @@ from shared import (
     bascule,
     dossier,
     feed,
-    incident,
     password_change,
     provisional,
     recovery,
@@ -35,6 +34,7 @@ from shared.web_accounts import Holder, WebLogin
 from shared.web_passwords import Fault
 from tests.store import (
     CAISSE,
+    ENDS,
     NUMBER,
     PASSWORD,
     CountingHasher,
@@ -45,7 +45,6 @@ from tests.store import (
 )
 from tests.web import (
     CLAIRE,
-    HOLDER,
     HUGO,
     HUGO_NIR,
     NIR,
@@ -55,6 +54,7 @@ from tests.web import (
     add_person,
     last_code,
     make_web_account,
+    recovering,
     sent,
     web,
     web_login,
@@ -243,7 +243,7 @@ def test_recovered_while_it_is_compared_it_is_not_changed(
 ) -> None:
     """R12: the code's owner has the last word."""
     [session] = enter(shop)
-    steps = of_a_recovery(shop)
+    steps = recovering(shop)
 
     def recover() -> None:
         hasher.meanwhile = lambda: None
@@ -303,13 +303,6 @@ def of_a_bascule(store: Store) -> Session:
     return steps
 
 
-def of_a_recovery(store: Store) -> Session:
-    code_id = recovery.request(store, Claim(HOLDER, "Lefèvre", Route.SMS), web())
-    steps = recovery.verify(store, code_id, last_code(store), web())
-    assert steps is not None
-    return steps
-
-
 def account_id(store: Store) -> UUID:
     with store.database.read() as transaction:
         return transaction.scalars(select(Account.id)).one()
@@ -320,7 +313,7 @@ def account_id(store: Store) -> UUID:
     [
         (of_the_dossier, NotAllowedError),
         (of_a_bascule, SessionEndedError),
-        (of_a_recovery, SessionEndedError),
+        (recovering, SessionEndedError),
     ],
 )
 def test_only_a_persons_own_session_changes_it(
@@ -334,26 +327,12 @@ def test_only_a_persons_own_session_changes_it(
     assert lets_in(shop, WEB_PASSWORD)
 
 
-def ended(store: Store, session: Session) -> None:
-    sessions.end(store, session)
-
-
-def expired(store: Store, _session: Session) -> None:
-    assert isinstance(store.clock, FakeClock)
-    store.clock.advance(timedelta(minutes=store.rules.session.minutes))
-
-
-def closed_by_an_incident(store: Store, _session: Session) -> None:
-    incident.raise_incident(store, incident.SERVICE)
-    incident.lift(store, incident.SERVICE)
-
-
-@pytest.mark.parametrize("spoil", [ended, expired, closed_by_an_incident])
+@pytest.mark.parametrize("end", ENDS)
 def test_a_session_that_is_over_changes_nothing(
-    shop: Store, spoil: Callable[[Store, Session], None]
+    shop: Store, end: Callable[[Store, Session], None]
 ) -> None:
     [session] = enter(shop)
-    spoil(shop, session)
+    end(shop, session)
     with pytest.raises(SessionEndedError):
         change(shop, session)
     assert lets_in(shop, WEB_PASSWORD)

@@ -12,10 +12,7 @@ from shared import (
     bascule,
     credentials,
     dossier,
-    incident,
     password_change,
-    recovery,
-    sessions,
     web_accounts,
 )
 from shared.credentials import Login, Refusal
@@ -27,10 +24,8 @@ from shared.models import (
     EndedBy,
     Message,
     MessageState,
-    Route,
 )
 from shared.passwords import Fault
-from shared.recovery import Claim
 from shared.resets import request_password
 from shared.rules import Channel, CredentialKind, Identifier
 from shared.secret import Secret
@@ -38,9 +33,11 @@ from shared.sessions import Session
 from shared.store import Store
 from tests.store import (
     CAISSE,
+    ENDS,
     NUMBER,
     OWNER,
     PASSWORD,
+    SECOND,
     CountingHasher,
     FakeClock,
     execute,
@@ -50,18 +47,16 @@ from tests.store import (
 )
 from tests.web import (
     CLAIRE,
-    HOLDER,
     NIR,
     add_dossier,
-    last_code,
     make_web_account,
+    recovering,
     web,
     web_login,
     with_passage,
 )
 
 END = datetime(2021, 10, 8, 22, tzinfo=UTC)  # midnight of 9 October 2021 in Paris (R17)
-SECOND = timedelta(seconds=1)
 NEW = Secret("50718264")
 CODE = "4826"
 
@@ -299,14 +294,7 @@ def of_a_bascule(store: Store) -> Session:
     return steps
 
 
-def of_a_recovery(store: Store) -> Session:
-    code_id = recovery.request(store, Claim(HOLDER, "Lefèvre", Route.SMS), web())
-    steps = recovery.verify(store, code_id, last_code(store), web())
-    assert steps is not None
-    return steps
-
-
-@pytest.mark.parametrize("opened", [of_a_person, of_a_bascule, of_a_recovery])
+@pytest.mark.parametrize("opened", [of_a_person, of_a_bascule, recovering])
 def test_a_session_of_a_person_is_not_one_of_the_dossier(
     shop: Store, clock: FakeClock, opened: Callable[[Store], Session]
 ) -> None:
@@ -321,26 +309,12 @@ def test_a_session_of_a_person_is_not_one_of_the_dossier(
     assert password_change.change(both_open, enter(both_open), NEW) is None
 
 
-def ended(store: Store, session: Session) -> None:
-    sessions.end(store, session)
-
-
-def expired(store: Store, _session: Session) -> None:
-    assert isinstance(store.clock, FakeClock)
-    store.clock.advance(timedelta(minutes=store.rules.session.minutes))
-
-
-def closed_by_an_incident(store: Store, _session: Session) -> None:
-    incident.raise_incident(store, incident.SERVICE)
-    incident.lift(store, incident.SERVICE)
-
-
-@pytest.mark.parametrize("spoil", [ended, expired, closed_by_an_incident])
+@pytest.mark.parametrize("end", ENDS)
 def test_a_session_that_is_over_changes_nothing(
-    shop: Store, spoil: Callable[[Store, Session], None]
+    shop: Store, end: Callable[[Store, Session], None]
 ) -> None:
     session = enter(shop)
-    spoil(shop, session)
+    end(shop, session)
     with pytest.raises(SessionEndedError):
         password_change.change(shop, session, NEW)
     enter(shop)

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import subprocess
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,7 +228,7 @@ def test_removed_prompts_lose_their_file_and_others_files_stay(tmp_path: Path) -
 
 def test_a_failing_build_keeps_what_it_made(tmp_path: Path) -> None:
     mute = Catalogue({**SMALL.texts, "muet": "…"})
-    with pytest.raises(PromptError, match=r"^muet: the text gives no sound: write it in words$"):
+    with pytest.raises(PromptError, match=r"^muet: le texte ne donne aucun son : écrivez-le"):
         prompts.build(mute, tmp_path, ())
     assert prompts.missing(mute, tmp_path, ()) == ["muet"]
     assert count_made(Catalogue({**mute.texts, "muet": "voilà"}), tmp_path) == 1
@@ -251,7 +253,8 @@ def test_a_failing_program(tmp_path: Path, programs: Path, name: str) -> None:
     program(programs, name, "echo 'no voice' >&2; echo here >&2; exit 3")
     with pytest.raises(PromptError) as caught:
         prompts.build(Catalogue({"deux": "deux"}), tmp_path, ())
-    assert str(caught.value) == f"deux: {name} failed with code 3 (no voice here): try it by hand"
+    failed = f"{name} a échoué, code 3 (no voice here)"
+    assert str(caught.value) == f"deux: {failed} : essayez-le à la main"
 
 
 @pytest.mark.parametrize("name", ["espeak-ng", "sox"])
@@ -259,8 +262,14 @@ def test_a_program_that_hangs(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     program(programs, name, "exec sleep 100")
+    run = subprocess.run
+
+    def run_the_other_patiently(command: list[str], **options: Any) -> object:
+        return run(command, **options | ({} if command[0] == name else {"timeout": 60}))
+
+    monkeypatch.setattr(subprocess, "run", run_the_other_patiently)
     monkeypatch.setattr(prompts, "_TIMEOUT_S", 0.5)
-    with pytest.raises(PromptError, match=f"^deux: {name} took more than 0.5 s: shorten the text"):
+    with pytest.raises(PromptError, match=f"^deux: {name} a mis plus de 0.5 s : raccourcissez"):
         prompts.build(Catalogue({"deux": "deux"}), tmp_path, ())
 
 
@@ -269,7 +278,8 @@ def test_a_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(PromptError) as caught:
         prompts.build(Catalogue({"deux": "deux"}), tmp_path / "audio", ())
     assert str(caught.value) == (
-        "deux: espeak-ng can't be run (No such file or directory): apt-get install espeak-ng sox"
+        "deux: espeak-ng ne se lance pas (No such file or directory) :"
+        " apt-get install espeak-ng sox"
     )
 
 

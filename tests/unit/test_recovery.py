@@ -1,7 +1,7 @@
 """« Mot de passe oublié » on the web (R12, R13): a stranger learns and ends nothing (D04)."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from uuid import UUID
 
 import pytest
@@ -18,12 +18,14 @@ from shared.sessions import Session
 from shared.store import Store
 from shared.web_accounts import Holder
 from shared.web_passwords import Fault
-from tests.store import OWNER, FakeClock, log_in, watch
+from tests.store import OWNER, SECOND, FakeClock, log_in, watch
 from tests.web import (
+    CLAIM,
     CLAIRE,
     HOLDER,
     HUGO,
     MAIL,
+    OPENING,
     OTHER_WEB_PASSWORD,
     UNKNOWN_NIR,
     WEB_PASSWORD,
@@ -31,27 +33,18 @@ from tests.web import (
     add_person,
     last_code,
     make_web_account,
+    recovering,
     sent,
     web,
     web_login,
     wrong_code,
 )
 
-START = datetime(2021, 10, 8, 22, tzinfo=UTC)  # midnight of 9 October 2021 in Paris
-SECOND = timedelta(seconds=1)
 NEW = Secret(OTHER_WEB_PASSWORD)
-RIGHT = Claim(HOLDER, "Lefèvre", Route.SMS)
 
 
-def ask(store: Store, claim: Claim = RIGHT, address: str = "203.0.113.7") -> UUID:
+def ask(store: Store, claim: Claim = CLAIM, address: str = "203.0.113.7") -> UUID:
     return recovery.request(store, claim, web(address))
-
-
-def verified(store: Store) -> Session:
-    """Give what the right code opens."""
-    session = recovery.verify(store, ask(store), last_code(store), web())
-    assert session is not None
-    return session
 
 
 def logs_in(store: Store, password: str) -> bool:
@@ -64,7 +57,7 @@ def logs_in(store: Store, password: str) -> bool:
 def test_a_code_lets_the_person_choose_a_new_password(store: Store) -> None:
     add_dossier(store)
     make_web_account(store)
-    session = verified(store)
+    session = recovering(store)
     assert recovery.choose_password(store, session, Secret("court")) >= {Fault.TOO_SHORT}
     assert logs_in(store, WEB_PASSWORD)
     assert recovery.choose_password(store, session, NEW) == frozenset()
@@ -77,7 +70,7 @@ def test_the_persons_other_sessions_end(store: Store) -> None:
     make_web_account(store)
     sessions = web_accounts.verify(store, web_login(), web())
     assert isinstance(sessions, tuple)
-    recovery.choose_password(store, verified(store), NEW)
+    recovery.choose_password(store, recovering(store), NEW)
     with pytest.raises(SessionEndedError):
         dossier.last_payment(store, sessions[0])
 
@@ -85,7 +78,7 @@ def test_the_persons_other_sessions_end(store: Store) -> None:
 def test_the_telephones_password_stays(store: Store) -> None:
     add_dossier(store)
     make_web_account(store)
-    recovery.choose_password(store, verified(store), NEW)
+    recovery.choose_password(store, recovering(store), NEW)
     assert isinstance(log_in(store), Session)
 
 
@@ -96,14 +89,14 @@ def test_who_is_locked_out_gets_in_by_a_code(store: Store) -> None:
     for tried in range(5):
         web_accounts.verify(store, web_login("Faux12345abc"), web(f"198.51.100.{tried}"))
     assert not logs_in(store, WEB_PASSWORD)
-    recovery.choose_password(store, verified(store), NEW)
+    recovery.choose_password(store, recovering(store), NEW)
     assert logs_in(store, OTHER_WEB_PASSWORD)
 
 
 def test_who_has_no_account_yet_gets_one(store: Store) -> None:
     """R12, R20: the bascule's password may be what was forgotten."""
     add_dossier(store)
-    recovery.choose_password(store, verified(store), NEW)
+    recovery.choose_password(store, recovering(store), NEW)
     assert logs_in(store, OTHER_WEB_PASSWORD)
     assert bascule.begin(store, HOLDER.value, Secret("83927415"), web()) is Refusal.REFUSED
     assert sorted(message.template for message in sent(store)) == ["code", "web-account-created"]
@@ -111,7 +104,7 @@ def test_who_has_no_account_yet_gets_one(store: Store) -> None:
 
 def test_what_a_code_opens_is_good_once(store: Store) -> None:
     add_dossier(store)
-    session = verified(store)
+    session = recovering(store)
     recovery.choose_password(store, session, NEW)
     with pytest.raises(SessionEndedError):
         recovery.choose_password(store, session, Secret(WEB_PASSWORD))
@@ -119,7 +112,7 @@ def test_what_a_code_opens_is_good_once(store: Store) -> None:
 
 def test_what_a_code_opens_is_no_bascule_and_no_login(store: Store) -> None:
     add_dossier(store)
-    session = verified(store)
+    session = recovering(store)
     with pytest.raises(SessionEndedError):
         bascule.accept_terms(store, session)
     with pytest.raises(SessionEndedError):
@@ -133,33 +126,33 @@ CHANGED = replace(CLAIRE, mobile_since=date(2021, 10, 30), mobile_before=BEFORE)
 UNTRUSTED_MAIL = replace(CLAIRE, email_since=date(2021, 10, 30))
 
 SENDINGS = {
-    "by SMS": (CLAIRE, RIGHT, OWNER),
-    "by mail": (CLAIRE, replace(RIGHT, route=Route.MAIL), MAIL),
-    "the mobile as people write it": (CLAIRE, replace(RIGHT, contact="06 12 34 56 78"), OWNER),
+    "by SMS": (CLAIRE, CLAIM, OWNER),
+    "by mail": (CLAIRE, replace(CLAIM, route=Route.MAIL), MAIL),
+    "the mobile as people write it": (CLAIRE, replace(CLAIM, contact="06 12 34 56 78"), OWNER),
     "the address in capitals": (
         CLAIRE,
-        replace(RIGHT, route=Route.MAIL, contact=" Claire@Exemple.fr"),
+        replace(CLAIM, route=Route.MAIL, contact=" Claire@Exemple.fr"),
         MAIL,
     ),
-    "the name without accent": (CLAIRE, replace(RIGHT, birth_name="LEFEVRE"), OWNER),
-    "another mobile": (CLAIRE, replace(RIGHT, contact="06 98 76 54 32"), None),
-    "no telephone number": (CLAIRE, replace(RIGHT, contact="0612"), None),
-    "the mobile for a mail": (CLAIRE, replace(RIGHT, route=Route.MAIL, contact=OWNER), None),
-    "another name": (CLAIRE, replace(RIGHT, birth_name="Petit"), None),
-    "no name": (CLAIRE, replace(RIGHT, birth_name=""), None),
-    "a dossier without name": (replace(CLAIRE, surname=None), replace(RIGHT, birth_name=""), None),
-    "no mobile on file": (replace(CLAIRE, mobile=None), RIGHT, None),
+    "the name without accent": (CLAIRE, replace(CLAIM, birth_name="LEFEVRE"), OWNER),
+    "another mobile": (CLAIRE, replace(CLAIM, contact="06 98 76 54 32"), None),
+    "no telephone number": (CLAIRE, replace(CLAIM, contact="0612"), None),
+    "the mobile for a mail": (CLAIRE, replace(CLAIM, route=Route.MAIL, contact=OWNER), None),
+    "another name": (CLAIRE, replace(CLAIM, birth_name="Petit"), None),
+    "no name": (CLAIRE, replace(CLAIM, birth_name=""), None),
+    "a dossier without name": (replace(CLAIRE, surname=None), replace(CLAIM, birth_name=""), None),
+    "no mobile on file": (replace(CLAIRE, mobile=None), CLAIM, None),
     "a mobile changed lately: the one before": (
         CHANGED,
-        replace(RIGHT, contact="06 12 34 56 78"),
+        replace(CLAIM, contact="06 12 34 56 78"),
         BEFORE,
     ),
-    "a mobile changed lately, and none before": (replace(CHANGED, mobile_before=None), RIGHT, None),
-    "a mail address changed lately": (UNTRUSTED_MAIL, replace(RIGHT, route=Route.MAIL), None),
-    "another NIR": (CLAIRE, replace(RIGHT, holder=Holder(Identifier.NIR, UNKNOWN_NIR)), None),
+    "a mobile changed lately, and none before": (replace(CHANGED, mobile_before=None), CLAIM, None),
+    "a mail address changed lately": (UNTRUSTED_MAIL, replace(CLAIM, route=Route.MAIL), None),
+    "another NIR": (CLAIRE, replace(CLAIM, holder=Holder(Identifier.NIR, UNKNOWN_NIR)), None),
     "a number for a NIR": (
         CLAIRE,
-        replace(RIGHT, holder=Holder(Identifier.PROVISIONAL, HOLDER.value)),
+        replace(CLAIM, holder=Holder(Identifier.PROVISIONAL, HOLDER.value)),
         None,
     ),
 }
@@ -183,11 +176,11 @@ def test_it_goes_to_the_person_not_to_the_household(store: Store) -> None:
 @pytest.mark.parametrize("channel", [Channel.WEB, Channel.APP])
 def test_it_opens_with_the_web_accounts(store: Store, clock: FakeClock, channel: Channel) -> None:
     add_dossier(store)
-    clock.now = START - SECOND
-    recovery.request(store, RIGHT, web(channel=channel))
+    clock.now = OPENING - SECOND
+    recovery.request(store, CLAIM, web(channel=channel))
     assert sent(store) == []
-    clock.now = START
-    recovery.request(store, RIGHT, web(channel=channel))
+    clock.now = OPENING
+    recovery.request(store, CLAIM, web(channel=channel))
     assert len(sent(store)) == 1
 
 
@@ -195,9 +188,9 @@ def test_it_opens_with_the_web_accounts(store: Store, clock: FakeClock, channel:
 
 
 STRANGERS = {
-    "unknown NIR": replace(RIGHT, holder=Holder(Identifier.NIR, UNKNOWN_NIR)),
-    "another name": replace(RIGHT, birth_name="Petit"),
-    "another contact": replace(RIGHT, contact="06 98 76 54 32"),
+    "unknown NIR": replace(CLAIM, holder=Holder(Identifier.NIR, UNKNOWN_NIR)),
+    "another name": replace(CLAIM, birth_name="Petit"),
+    "another contact": replace(CLAIM, contact="06 98 76 54 32"),
 }
 
 
@@ -250,7 +243,7 @@ def test_a_strangers_request_takes_the_owner_no_code(store: Store) -> None:
 
 
 def test_repr_hides_what_was_given() -> None:
-    shown = repr(replace(RIGHT, contact=OWNER))
+    shown = repr(replace(CLAIM, contact=OWNER))
     assert "Lefèvre" not in shown
     assert OWNER not in shown
     assert HOLDER.value not in shown

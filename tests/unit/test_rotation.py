@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -219,6 +220,50 @@ def test_a_value_sealed_late_under_the_old_key_is_found(live: Store, path: Path)
     assert isinstance(log_in(live), Session)
 
 
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_what_is_held_through_every_sweep_is_waited_for(
+    live: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the old key would be dropped while a value is still under it."""
+    add_account(live)
+    lock = select(Credential.id).with_for_update()
+    holders = ExitStack()
+
+    def hold() -> None:
+        holders.close()
+        holders.enter_context(live.database.begin()).execute(lock)
+
+    def wait(seconds: float) -> None:
+        if seconds != rotation.GRACE_SECONDS:
+            holders.close()
+
+    monkeypatch.setattr(rotation, "_wait_for_transactions", lambda *_: hold())
+    hold()
+    with holders:
+        assert rotation.rotate(live, path, wait=wait).damaged == 0
+    assert isinstance(log_in(live), Session)
+
+
+def test_two_threads_that_learn_of_a_key_at_once_both_seal_under_it(
+    keys: KeyRing, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the second would use a key that may be gone by now."""
+    other, load = KeyRing.load(path), KeyRing.load
+    sealed: list[bytes] = []
+
+    def interrupted(path: Path) -> KeyRing:
+        monkeypatch.setattr(KeyRing, "load", load)
+        sealed.append(other.seal(b"x", "y"))
+        return load(path)
+
+    rotation.add_key(keys, path)
+    keys.current = 2
+    keys.save(path)
+    monkeypatch.setattr(KeyRing, "load", interrupted)
+    sealed.append(other.seal(b"x", "y"))
+    assert [one.startswith(prefix(2)) for one in sealed] == [True, True]
+
+
 def test_another_installation_s_key_ring_is_not_taken(keys: KeyRing, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     sealed = keys.seal(b"x", "y")
@@ -325,14 +370,22 @@ def test_no_login_is_lost_while_two_processes_log_in(url: str, keys: KeyRing, pa
         context = multiprocessing.get_context("fork")
         done = context.Event()
         ends = [context.Pipe(duplex=False) for _ in range(2)]
+        counts = [context.Value("i") for _ in ends]
         processes = [
-            context.Process(target=_log_in_until, args=(place, done, sending, rank))
+            context.Process(target=_log_in_until, args=(place, done, sending, rank, counts[rank]))
             for rank, (_, sending) in enumerate(ends)
         ]
         for process in processes:
             process.start()
         assert all(receiving.recv() == "begun" for receiving, _ in ends)
-        rotation.rotate(store, path, wait=lambda _: time.sleep(1))
+
+        def wait_for_what_began_before(_seconds: float) -> None:
+            began = [count.value for count in counts]
+            while any(now.value < before + 2 for now, before in zip(counts, began, strict=True)):
+                assert all(process.is_alive() for process in processes)
+                time.sleep(0.01)
+
+        rotation.rotate(store, path, wait=wait_for_what_began_before)
         done.set()
         results = [receiving.recv() for receiving, _ in ends]
         for process in processes:
@@ -341,7 +394,9 @@ def test_no_login_is_lost_while_two_processes_log_in(url: str, keys: KeyRing, pa
         assert all(found <= {prefix(2)} for found in _versions(store).values())
 
 
-def _log_in_until(place: Place, done: Event, report: Connection, rank: int) -> None:
+def _log_in_until(
+    place: Place, done: Event, report: Connection, rank: int, count: "Synchronized[int]"
+) -> None:
     tried = opened = 0
     with closing(place.open()) as store:
         while not done.is_set():
@@ -349,6 +404,7 @@ def _log_in_until(place: Place, done: Event, report: Connection, rank: int) -> N
             caller = f"+3319900{rank}{tried % 1000:03}"
             opened += isinstance(log_in(store, number=number, caller_id=caller), Session)
             tried += 1
+            count.value = tried
             if tried == 1:
                 report.send("begun")
     report.send((tried, opened))

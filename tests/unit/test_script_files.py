@@ -291,7 +291,7 @@ FAULTS = {
         "caisses.toml",
         '1 = "2A"',
         '0 = "2A"',
-        "caisses.toml: departments.20.choices.0.[key]: valeur impossible ; il faut ^[1-9]$",
+        "caisses.toml: departments.20.choices.0.[key]: valeur impossible ; il faut ^[1-8]$",
     ),
     "département without a choice": (
         "caisses.toml",

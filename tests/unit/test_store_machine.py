@@ -65,7 +65,7 @@ from shared.models import (
     Situation,
     WebAccount,
 )
-from shared.origin import Origin
+from shared.origin import ADMIN, Origin
 from shared.outbox import Report, Result
 from shared.passwords import Fault
 from shared.people import PersonData, identity_key, seal_person
@@ -411,7 +411,7 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def end_at_once(self, key: int, how: str) -> None:
         """R08, D03."""
-        chosen, origin = self._open_key(key), incident.ADMIN
+        chosen, origin = self._open_key(key), ADMIN
         old = Key(*chosen)
         if how == "separation":
             life_cycle.separate(self.store, old, origin)

@@ -22,6 +22,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from shared import throttles
+from shared.clock import DAY
 from shared.credentials import Refusal, set_secret
 from shared.models import ChannelHour, ThrottleHit
 from shared.rules import Channel
@@ -303,7 +304,7 @@ def test_the_alarm_does_not_sound_below_its_minimum(story: Story) -> None:
 def test_an_open_breaker_refuses_unknown_callers_only(story: Story, clock: FakeClock) -> None:
     story.store = with_rules(story.store, breaker_minimum=20, alarm_minimum=1000)
     _traffic(story.store, clock.now, days=28, attempts=90, failures=2)
-    _traffic(story.store, clock.now + throttles.HOUR, days=28, attempts=90, failures=2)
+    _traffic(story.store, clock.now + timedelta(hours=1), days=28, attempts=90, failures=2)
     story.play("19 wrong by strangers on different dossiers")
     assert story.gets_in("a stranger")
     story.play("1 wrong by strangers on different dossiers")
@@ -353,7 +354,7 @@ def test_purge_forgets_old_hours(story: Story, clock: FakeClock) -> None:
     with story.store.database.read() as transaction:
         kept = transaction.scalars(select(ChannelHour.hour)).all()
     assert len(kept) == throttles.USUAL_DAYS
-    assert min(kept) == clock.now.replace(minute=0) - throttles.USUAL_DAYS * throttles.DAY
+    assert min(kept) == clock.now.replace(minute=0) - throttles.USUAL_DAYS * DAY
 
 
 def _traffic(store: Store, now: datetime, *, days: int, attempts: int, failures: int) -> None:

@@ -167,10 +167,10 @@ def test_of_two_upgrades_at_once_one_does_it_and_the_other_waits(
 ) -> None:
     oldest, second, *_ = schema.revisions()
     fill(database, keys, oldest)
-    monkeypatch.setattr(database_module, "WAIT_SECONDS", 1)
-    monkeypatch.setattr(
-        database_module, "POSTGRESQL_OPTIONS", "-c lock_timeout=1s -c statement_timeout=1s"
-    )
+    if database.sqlite:
+        monkeypatch.setattr(database_module, "WAIT_SECONDS", 1)
+    options = "-c lock_timeout=1s -c statement_timeout=1s"
+    monkeypatch.setattr(database_module, "POSTGRESQL_OPTIONS", options)
     half_way, go_on = Event(), Event()
 
     def upgrade(stop_at: str | None) -> list[str]:

@@ -59,7 +59,7 @@ from shared.rules import Channel
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
-from shared.voiding import HARMLESS, READ, UNDO, Result, Window
+from shared.voiding import HARMLESS, READ, UNDO, VoidResult, Window
 from shared.web_changes import WebChange
 from tests.processes import Place, run_together
 from tests.store import (
@@ -174,7 +174,7 @@ def test_a_contact_changed_in_the_window_is_put_back(
     add_account(store)
     known = _allocataire(store)
     _change_mobile(store, THIEF, instant)
-    assert voiding.void(store, WINDOW) == ({Result.UNDONE: 1} if within else {})
+    assert voiding.void(store, WINDOW) == ({VoidResult.UNDONE: 1} if within else {})
     assert _allocataire(store).mobile == (OWNER if within else THIEF)
     assert not within or _allocataire(store) == known
     assert _row(store).mobile_index == store.keys.index("phone", OWNER if within else THIEF)
@@ -184,7 +184,7 @@ def test_of_several_changes_the_newest_is_undone_first(store: Store) -> None:
     add_account(store)
     for step, mobile in enumerate(("+33611111111", "+33622222222", THIEF)):
         _change_mobile(store, mobile, INSIDE + step * MOMENT)
-    assert voiding.void(store, WINDOW) == {Result.UNDONE: 3}
+    assert voiding.void(store, WINDOW) == {VoidResult.UNDONE: 3}
     assert _allocataire(store).mobile == OWNER
 
 
@@ -192,7 +192,7 @@ def test_a_contact_changed_again_since_is_left_to_a_person(store: Store) -> None
     add_account(store)
     _change_mobile(store, THIEF, INSIDE)
     _change_mobile(store, "+33633333333", T2)
-    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.BY_HAND: 1}
     assert _allocataire(store).mobile == "+33633333333"
     (left,) = voiding.by_hand(store, WINDOW)
     assert (left.caisse, left.number, left.event) == (CAISSE, NUMBER, "contacts-changed")
@@ -210,7 +210,7 @@ def test_in_a_closed_dossier_nothing_is_put_back(store: Store, close: str) -> No
         disclosure.erase(store, CAISSE, NUMBER)
     else:
         life_cycle.move(store, HOME, ABROAD, ADMIN)
-    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.BY_HAND: 1}
     assert _allocataire(store).mobile == (None if close == "erase" else THIEF)
 
 
@@ -218,7 +218,7 @@ def test_a_damaged_image_is_left_to_a_person(store: Store) -> None:
     add_account(store)
     _change_mobile(store, THIEF, INSIDE)
     execute(store, lambda t: t.execute(update(AuditEntry).values(before_sealed=bytes(40))))
-    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.BY_HAND: 1}
     assert _allocataire(store).mobile == THIEF
 
 
@@ -226,7 +226,7 @@ def test_an_event_of_a_newer_version_is_left_to_a_person(store: Store) -> None:
     account_id = add_account(store)
     with store.database.write() as transaction:
         audit.note(transaction, cast(Event, "something-new"), INSIDE, WEB, account_id)
-    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.BY_HAND: 1}
 
 
 def test_every_event_is_placed_once() -> None:
@@ -250,7 +250,7 @@ def test_of_several_voids_at_once_each_dossier_gets_one_password(place: Place) -
             add_account(store, f"{number:07}", mobile=f"+336120001{number:02}")
             store.clock.now = INSIDE
             resets.request_password(store, CAISSE, f"{number:07}", WEB)
-    assert run_together(place, 3, _void_beside_others) == [{Result.REPLACED: AT_ONCE}] * 3
+    assert run_together(place, 3, _void_beside_others) == [{VoidResult.REPLACED: AT_ONCE}] * 3
     with closing(place.open()) as store, store.database.read() as transaction:
         issued = transaction.scalars(
             select(Credential.account_id).where(Credential.origin == CredentialOrigin.INCIDENT)
@@ -366,8 +366,8 @@ def _change_keys(store: Store, folder: Path) -> None:
 
 # What becomes of an act of the window, and the changes that are a person's to look at.
 Act = Callable[[Store, Path], None]
-REPLACED_ONE = {Result.REPLACED: 1}
-ACTS: list[tuple[Act, dict[Result, int], list[str]]] = [
+REPLACED_ONE = {VoidResult.REPLACED: 1}
+ACTS: list[tuple[Act, dict[VoidResult, int], list[str]]] = [
     # act              what came of it    left to a person
     (_separate, REPLACED_ONE, ["separation"]),
     (_move, REPLACED_ONE, ["account-moved", "account-opened-by-move"]),
@@ -389,13 +389,13 @@ ACTS: list[tuple[Act, dict[Result, int], list[str]]] = [
     ("act", "counts", "rest"), ACTS, ids=[case[0].__name__.strip("_") for case in ACTS]
 )
 def test_what_is_taken_back_and_what_a_person_looks_at(
-    store: Store, tmp_path: Path, act: Act, counts: dict[Result, int], rest: list[str]
+    store: Store, tmp_path: Path, act: Act, counts: dict[VoidResult, int], rest: list[str]
 ) -> None:
     password = None if act is _import_code else PASSWORD
     add_account(store, password=password)
     with _at(store, INSIDE):
         act(store, tmp_path)
-    assert voiding.void(store, WINDOW) == counts | ({Result.BY_HAND: len(rest)} if rest else {})
+    assert voiding.void(store, WINDOW) == counts | ({VoidResult.BY_HAND: len(rest)} if rest else {})
     assert [one.event for one in voiding.by_hand(store, WINDOW)] == rest
     with store.database.read() as transaction:
         usable = transaction.scalars(
@@ -448,7 +448,7 @@ def test_an_identifier_given_in_the_window_is_withdrawn(store: Store) -> None:
     with _at(store, INSIDE):
         _ask_for_an_identifier(store)
         [withdrawn] = _identifiers(store)
-    assert voiding.void(store, WINDOW) == {Result.UNDONE: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.UNDONE: 1}
     assert (_identifiers(store), _destinations(store)) == ([], [])
     assert isinstance(store.clock, FakeClock)
     store.clock.advance(timedelta(days=1))
@@ -466,7 +466,7 @@ def test_an_identifier_in_use_is_left_to_a_person(store: Store) -> None:
         person = transaction.scalars(select(Person)).one()
         hashed = store.hasher.hash(Secret(WEB_PASSWORD))
         web_accounts.set_password(store, transaction, person, hashed, WEB)
-    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.BY_HAND: 1}
     assert len(_identifiers(store)) == 1
 
 
@@ -480,7 +480,7 @@ def test_an_identifier_and_its_password_of_the_window_are_both_taken_back(store:
             person = transaction.scalars(select(Person)).one()
             hashed = store.hasher.hash(Secret(WEB_PASSWORD))
             web_accounts.set_password(store, transaction, person, hashed, WEB)
-    assert voiding.void(store, WINDOW) == {Result.UNDONE: 1, Result.REVOKED: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.UNDONE: 1, VoidResult.REVOKED: 1}
     assert _identifiers(store) == []
 
 
@@ -489,7 +489,7 @@ def test_a_web_change_told_before_its_password_was_named_is_left_to_a_person(sto
     account_id = add_account(store)
     with store.database.write() as transaction:
         audit.note(transaction, "password-created-on-web", INSIDE, WEB, account_id)
-    assert voiding.void(store, WINDOW) == {Result.BY_HAND: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.BY_HAND: 1}
 
 
 def test_who_was_refused_has_read_nothing(store: Store) -> None:
@@ -517,7 +517,7 @@ def test_a_delegation_given_or_withdrawn_is_undone(store: Store, *, given: bool)
     with _at(store, INSIDE):
         session = open_session(store)
         assert (dossier.give_delegation if given else dossier.withdraw_delegation)(store, session)
-    assert voiding.void(store, WINDOW) == {Result.UNDONE: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.UNDONE: 1}
     assert _delegated_at(store, conjoint) == since
 
 
@@ -536,7 +536,7 @@ def test_a_password_issued_in_the_window_is_revoked_and_replaced(store: Store) -
         stolen = _last_password(store)
         assert isinstance(log_in(store, stolen), Session)
     window = replace(WINDOW, end=T2 + timedelta(days=32))
-    assert voiding.void(store, window) == {Result.UNDONE: 1, Result.REPLACED: 1}
+    assert voiding.void(store, window) == {VoidResult.UNDONE: 1, VoidResult.REPLACED: 1}
     assert _destinations(store) == [OWNER]
     assert log_in(store, stolen) is Refusal.REFUSED
     assert log_in(store, PASSWORD) is Refusal.REFUSED
@@ -555,7 +555,7 @@ def test_a_password_chosen_in_the_window_is_revoked_and_replaced(store: Store) -
         with store.database.write() as transaction:
             chosen = transaction.scalars(select(Credential.id)).one()
             audit.note(transaction, "password-changed", INSIDE, WEB, account_id, subject_id=chosen)
-    assert voiding.void(store, WINDOW) == {Result.REPLACED: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.REPLACED: 1}
     assert log_in(store, PASSWORD) is Refusal.REFUSED
     assert isinstance(log_in(store, _last_password(store)), Session)
 
@@ -566,7 +566,7 @@ def test_a_password_still_on_its_way_is_revoked_with_its_message(store: Store) -
     with _at(store, INSIDE):
         resets.request_password(store, CAISSE, NUMBER, WEB)
         stolen = _last_password(store)
-    assert voiding.void(store, WINDOW) == {Result.REPLACED: 1}
+    assert voiding.void(store, WINDOW) == {VoidResult.REPLACED: 1}
     with store.database.read() as transaction:
         states = Counter(transaction.scalars(select(Message.state)))
     assert states == {"replaced": 1, "queued": 1}
@@ -579,7 +579,7 @@ def test_a_web_password_chosen_in_the_window_is_revoked(store: Store) -> None:
     with _at(store, INSIDE):
         make_web_account(store)
     counts = voiding.void(store, WINDOW)
-    assert counts == {Result.REVOKED: 1}
+    assert counts == {VoidResult.REVOKED: 1}
     with store.database.read() as transaction:
         (web,) = transaction.scalars(select(Credential).where(Credential.kind == "web-password"))
     assert (web.state, web.ended_by) == (CredentialState.ENDED, EndedBy.INCIDENT)
@@ -635,7 +635,7 @@ def test_a_run_that_was_cut_off_is_ended_by_the_next(
             break
         except KeyboardInterrupt:
             continue
-    assert counts == {Result.REPLACED: 4}
+    assert counts == {VoidResult.REPLACED: 4}
     with store.database.read() as transaction:
         issued = transaction.scalar(
             select(func.count()).where(Credential.origin == CredentialOrigin.INCIDENT)
@@ -677,7 +677,7 @@ def test_the_night_of_7000_dossiers_is_taken_back(store: Store) -> None:
     _make_the_night(store)
     store = replace(store, clock=lambda: AFTER)
     first = voiding.void(store, WINDOW)
-    assert first == {Result.UNDONE: 2 * TWO_PERCENT, Result.REPLACED: TWO_PERCENT}
+    assert first == {VoidResult.UNDONE: 2 * TWO_PERCENT, VoidResult.REPLACED: TWO_PERCENT}
     mobiles, told, messages = _mobiles(store), list(voiding.concerned(store, WINDOW)), _sent(store)
     assert mobiles == {OWNER: DOSSIERS - TWO_PERCENT, THIEF: TWO_PERCENT}  # those changed at T2
     assert sorted(int(one.number) for one in told) == [

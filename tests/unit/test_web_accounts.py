@@ -21,12 +21,12 @@ from shared.models import (
     Role,
     WebAccount,
 )
-from shared.rules import Argon2, Channel, Identifier
+from shared.rules import Argon2, Channel, Identifier, Lengths
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from shared.web_accounts import Holder, WebLogin
-from tests.store import CountingHasher, FakeClock, execute, log_in, watch
+from tests.store import SECOND, CountingHasher, FakeClock, execute, log_in, watch
 from tests.web import (
     CLAIRE,
     HUGO,
@@ -43,7 +43,6 @@ from tests.web import (
 
 BASCULE = datetime(2021, 10, 8, 22, tzinfo=UTC)  # midnight of 9 October 2021 in Paris
 NOW = datetime(2021, 11, 2, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
 WRONG = "Mauvais2021abc"
 PROVISIONAL = "P12345678"
 RIGHT = web_login()
@@ -144,6 +143,28 @@ def test_an_old_short_password_stays_good(store: Store, clock: FakeClock) -> Non
 
 
 # A provisional identifier (R20)
+
+
+@pytest.mark.parametrize(
+    ("shortest", "longest", "opens"),
+    [
+        (len(WEB_PASSWORD), len(WEB_PASSWORD), True),
+        (len(WEB_PASSWORD) + 1, 64, False),
+        (1, len(WEB_PASSWORD) - 1, False),
+    ],
+)
+def test_a_length_that_is_not_accepted_opens_nothing(
+    store: Store, hasher: CountingHasher, shortest: int, longest: int, *, opens: bool
+) -> None:
+    """R14; and it costs the one computation of any refusal (D07)."""
+    add_dossier(store)
+    make_web_account(store)
+    accepted = Lengths(shortest=shortest, longest=longest)
+    lengths = store.rules.web_password.model_copy(update={"accepted": accepted})
+    store = replace(store, rules=store.rules.model_copy(update={"web_password": lengths}))
+    computed = hasher.compared + hasher.pretended
+    assert isinstance(verify(store), tuple) is opens
+    assert hasher.compared + hasher.pretended == computed + 1
 
 
 def test_a_provisional_identifier_opens_until_there_is_a_nir(store: Store) -> None:
