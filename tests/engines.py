@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Dialect, event, make_url
@@ -30,7 +31,9 @@ class SharedEngines:
                 event.listen(self._databases[kind].engine, "connect", _trust_the_power)
         database = copy(self._databases[kind])
         database.engine = database.engine.execution_options()
+        database._writer = Lock()  # else a thread of another test could keep this one waiting
         yield database
+        assert not database._writer.locked(), "a thread of this test still writes"
         assert isinstance(database.engine.pool, QueuePool)
         in_use = database.engine.pool.checkedout()
         if database.sqlite or in_use:  # the next test has a file of its own, and a pool in order

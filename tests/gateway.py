@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import select
 
 from shared import outbox
@@ -25,7 +26,8 @@ MOBILE = "+33612345678"
 PASSWORD = "83927415"
 IN_GROUPS = "8392 7415"  # D14
 ACCEPTED = Report(Result.ACCEPTED, provider_id="SM1")
-FAST = Pace(poll=0.005, look_up=0.01, stop=0.5, store_first=0.01, store_longest=0.05)
+LONG = 60.0  # seconds of a wait that is not meant to pass
+FAST = Pace(poll=0.005, look_up=0.01, stop=LONG, store_first=0.01, store_longest=0.05)
 
 Temper = Callable[[Outgoing], Awaitable[Report]]
 
@@ -55,6 +57,14 @@ class MoodyProvider:
 def answers(report: Report, after: float = 0) -> Temper:
     async def answer(_: Outgoing) -> Report:
         await asyncio.sleep(after)
+        return report
+
+    return answer
+
+
+def answers_once(event: asyncio.Event, report: Report) -> Temper:
+    async def answer(_: Outgoing) -> Report:
+        await event.wait()
         return report
 
     return answer
@@ -125,10 +135,17 @@ async def dispatching(
             yield dispatcher
         finally:
             dispatcher.stop()
-            await asyncio.wait_for(running, 10)
+            await asyncio.wait_for(running, LONG)
 
 
-async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def skip(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so much of the running loop's time go by at once."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + seconds)
+
+
+async def until(condition: Callable[[], object], seconds: float = LONG) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not condition():

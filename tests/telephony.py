@@ -25,7 +25,7 @@ ANOTHER_WRONG = "40718352"
 def script_with_silence(seconds: float = 60.0) -> Script:
     """Give the script as it ships, where a silence of that length is an answer.
 
-    By default longer than any stall of a busy machine: for callers who mean no silence.
+    By default longer than any stall of a busy machine.
     """
     script = load_script()
     return replace(script, delays=Delays(first_key=seconds, between_keys=seconds, tries=3))

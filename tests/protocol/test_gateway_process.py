@@ -21,7 +21,7 @@ from shared.secret import Secret
 from shared.store import Store
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, attempts, message, queue, until
+from tests.gateway import IN_GROUPS, LONG, MOBILE, PASSWORD, attempts, message, queue, until
 from tests.peers.fake_twilio import fake_twilio
 
 SVI = str(Path(sys.executable).with_name("svi"))
@@ -78,7 +78,7 @@ def gateway(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
 def ready(environment: dict[str, str]) -> bool:
     try:
         url = f"http://127.0.0.1:{environment['SVI_GATEWAY_PORT']}/readyz"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=LONG) as answer:
             return bool(answer.status == 200)
     except urllib.error.URLError:
         return False
@@ -88,10 +88,10 @@ async def test_it_works_until_it_is_told_to_stop(environment: dict[str, str], st
     """A provider out of reach is no fault of ours: the message waits."""
     queued = queue(store)
     with gateway(environment) as process:
-        await until(lambda: ready(environment), 20)
+        await until(lambda: ready(environment))
         await until(lambda: message(store, queued).failures)
         process.terminate()
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=LONG)
     assert (process.returncode, out, err) == (0, "ready\n", "")
     assert message(store, queued).state == MessageState.QUEUED
     assert {attempt.code for attempt in attempts(store, queued)} == {"unreachable"}
@@ -104,7 +104,7 @@ async def test_it_works_until_it_is_told_to_stop(environment: dict[str, str], st
 async def test_alone_it_makes_its_own_home(environment: dict[str, str], tmp_path: Path) -> None:
     home = tmp_path / "new"
     with gateway(environment | {"SVI_HOME": str(home)}) as process:
-        await until(lambda: ready(environment), 20)
+        await until(lambda: ready(environment))
         process.terminate()
         assert await ended(process) == ("ready\n", "")
     assert process.returncode == 0
@@ -118,7 +118,7 @@ def test_a_port_in_use_refuses_the_start_on_one_line(
         socket.create_server(("127.0.0.1", int(environment["SVI_GATEWAY_PORT"]))),
         gateway(environment) as process,
     ):
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=LONG)
     assert (process.returncode, out) == (1, "")
     assert err.count("\n") == 1
     assert "address already in use" in err
@@ -130,7 +130,7 @@ async def test_what_went_out_is_left_nowhere(environment: dict[str, str], store:
         reach = environment | {"SVI_TWILIO_URL": fake.url}
         with gateway(reach) as process:
             queued = queue(store)
-            await until(lambda: message(store, queued).state == MessageState.ACCEPTED, 20)
+            await until(lambda: message(store, queued).state == MessageState.ACCEPTED)
             folder = Path("/proc", str(process.pid))
             around = [(folder / name).read_bytes() for name in ("cmdline", "environ")]
             process.terminate()
@@ -159,7 +159,7 @@ async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(
                 return web.json_response(fake.take(fake.asked[-1]), status=201)
 
             fake.temper = take_and_fill_the_disk
-            await until(lambda: ready(environment), 20)
+            await until(lambda: ready(environment))
             first = queue(store)
             await until(lambda: not ready(environment))
             second = queue(store)
@@ -170,7 +170,7 @@ async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(
             ]
             let_files_grow(process, resource.RLIM_INFINITY)
             for queued in (first, second):
-                await until(lambda: message(store, queued).state == MessageState.ACCEPTED, 20)  # noqa: B023
+                await until(lambda: message(store, queued).state == MessageState.ACCEPTED)  # noqa: B023
             await until(lambda: ready(environment))
             process.terminate()
             _, err = await ended(process)
@@ -187,4 +187,4 @@ def let_files_grow(process: subprocess.Popen[str], most: int) -> None:
 
 async def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Wait for the end of a process, while others in the loop go on; give what it printed."""
-    return await asyncio.to_thread(process.communicate, timeout=10)
+    return await asyncio.to_thread(process.communicate, timeout=LONG)

@@ -13,7 +13,7 @@ import pytest
 
 from ivr.hub import Hub, Waiter, Wakeup
 
-LONG = 10.0  # seconds of a wait that is not meant to pass
+LONG = 60.0  # seconds of a wait that is not meant to pass
 A_WHILE = 0.1
 
 

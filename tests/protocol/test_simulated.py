@@ -17,7 +17,7 @@ from ivr.agi import Agi, AGIHangup
 from ivr.hub import Hub
 from ivr.simulated import HANG_UP, Ending, Faults, SimulatedCall, parse_arguments
 
-LONG = 10.0  # seconds of a wait that is not meant to pass
+LONG = 60.0  # seconds of a wait that is not meant to pass
 SOON = 0.001
 QUESTION = ["svi/accueil", "svi/silence-7000"]
 PLAY = 'EXEC Background "svi/accueil&svi/silence-7000"'
@@ -302,17 +302,24 @@ def test_a_reply_that_is_none(server: socket.socket) -> None:
 # Our session against it
 
 
+class ReadsTwoLinesAtOnce(SimulatedCall):
+    """An Asterisk that is too busy to read the first command before the second has come."""
+
+    def _next_line(self) -> str | None:
+        while not self.commands and self._socket.recv(4096, socket.MSG_PEEK).count(b"\n") == 1:
+            time.sleep(SOON)
+        return super()._next_line()
+
+
 def test_a_session_frees_an_asterisk_that_read_two_lines_at_once(
     server: socket.socket, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ivr.agi, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(ivr.agi, "NUDGE_SECONDS", 0.1)
-    faults = Faults(delay=0.05)  # before each command is read: the next has come by then
     with (
-        SimulatedCall(server.getsockname(), faults=faults) as call,
+        ReadsTwoLinesAtOnce(server.getsockname()) as call,
         closing(Agi(server.accept()[0], hub)) as agi,
     ):
-        assert not agi.wait_key(SOON)
+        agi._listen()
         agi.set_variable("SVI_NEXT", "adviser")
         assert agi.get_variable("SVI_NEXT") == "adviser"
         assert "NOOP" in call.commands
@@ -323,11 +330,14 @@ def test_ending_a_wait_takes_no_time(
 ) -> None:
     monkeypatch.setattr(ivr.agi, "SETTLE_SECONDS", 0.005)
     with SimulatedCall(server.getsockname()), closing(Agi(server.accept()[0], hub)) as agi:
-        began = time.monotonic()
+        took: list[float] = []
         for _ in range(50):
+            began = time.monotonic()
             assert not agi.wait_key(SOON)
             agi.noop()
-        assert time.monotonic() - began < 1.5  # 2 s if TCP held a reply back 40 ms each time
+            took.append(time.monotonic() - began)
+        # TCP could hold back each reply for 40 ms; a busy machine makes but some of them late.
+        assert sorted(took)[5] < 0.04
 
 
 PLAYS, WAITS, WORKS, SETS = range(4)

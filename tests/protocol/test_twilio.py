@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiohttp import web
 
 from shared.errors import SettingsError
 from shared.models import MessageState
@@ -22,7 +23,7 @@ from sms.dispatcher import Dispatcher
 from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.twilio import TwilioAccount, TwilioProvider, TwilioSettings, open_twilio
 from sms.templates import Templates
-from tests.gateway import FAST, queue, until
+from tests.gateway import FAST, LONG, queue, skip, until
 from tests.gateway import message as stored
 from tests.peers.fake_twilio import (
     ACCOUNT_SID,
@@ -49,15 +50,15 @@ def outgoing(text: str = TEXT) -> Outgoing:
 
 
 @asynccontextmanager
-async def sending_to(url: str, timeout: float = 5.0) -> AsyncIterator[TwilioProvider]:
-    settings = TwilioSettings(ACCOUNT, PUBLIC_URL, timedelta(hours=24), url, timeout)
+async def sending_to(url: str) -> AsyncIterator[TwilioProvider]:
+    settings = TwilioSettings(ACCOUNT, PUBLIC_URL, timedelta(hours=24), url, timeout=LONG)
     async with open_twilio(settings) as provider:
         yield provider
 
 
 @asynccontextmanager
-async def both(timeout: float = 5.0) -> AsyncIterator[tuple[FakeTwilio, TwilioProvider]]:
-    async with fake_twilio() as fake, sending_to(fake.url, timeout) as provider:
+async def both() -> AsyncIterator[tuple[FakeTwilio, TwilioProvider]]:
+    async with fake_twilio() as fake, sending_to(fake.url) as provider:
         yield fake, provider
 
 
@@ -172,7 +173,6 @@ async def test_nobody_listens() -> None:
 
 
 CUT_OFF = [
-    pytest.param(hangs, "timeout", id="never-answers"),
     pytest.param(hangs_up, "cut", id="hangs-up"),
     pytest.param(cuts, "cut", id="cuts-the-answer"),
     pytest.param(says("<html>"), "201", id="no-json"),
@@ -186,10 +186,33 @@ CUT_OFF = [
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("temper", "code"), CUT_OFF)
 async def test_an_answer_that_is_lost_leaves_the_outcome_unknown(temper: Temper, code: str) -> None:
-    async with both(timeout=0.5) as (fake, provider):
+    async with both() as (fake, provider):
         fake.temper = temper
         assert await provider.send(outgoing()) == Report(Result.UNCERTAIN, code)
         assert await provider.look_up(outgoing()) is None
+    assert len(fake.asked) == 1, "posted again by itself"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: list[str] = []
+
+    async def never_answers(request: web.Request) -> web.StreamResponse:
+        waiting.append(request.method)
+        return await hangs(request)
+
+    async with both() as (fake, provider):
+        fake.temper = never_answers
+        sending = asyncio.create_task(provider.send(outgoing()))
+        await until(lambda: waiting == ["POST"])
+        skip(2 * LONG, monkeypatch)
+        assert await sending == Report(Result.UNCERTAIN, "timeout")
+        looking_up = asyncio.create_task(provider.look_up(outgoing()))
+        await until(lambda: waiting == ["POST", "GET"])
+        skip(2 * LONG, monkeypatch)
+        assert await looking_up is None
     assert len(fake.asked) == 1, "posted again by itself"
 
 

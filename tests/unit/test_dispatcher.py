@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -32,18 +33,21 @@ from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.file import FileProvider
 from tests.gateway import (
     ACCEPTED,
+    FAST,
     IN_GROUPS,
     MOBILE,
     PASSWORD,
     MoodyProvider,
     Temper,
     answers,
+    answers_once,
     attempts,
     dispatching,
     hangs,
     message,
     queue,
     raises,
+    skip,
     until,
     with_outbox,
 )
@@ -144,7 +148,6 @@ ENDS = {
     "a 500": (answers(UNCERTAIN), MessageState.UNCERTAIN, "500"),
     "an exception": (raises(ConnectionResetError()), MessageState.UNCERTAIN, "failed"),
     "a time-out of its own": (raises(TimeoutError()), MessageState.UNCERTAIN, "no-answer"),
-    "no answer": (hangs, MessageState.UNCERTAIN, "no-answer"),
     "a slow answer": (answers(ACCEPTED, 0.05), MessageState.ACCEPTED, ""),
 }
 
@@ -152,7 +155,16 @@ ENDS = {
 @pytest.mark.parametrize(("temper", "end", "code"), ENDS.values(), ids=ENDS)
 async def test_one_answer(store: Store, temper: Temper, end: MessageState, code: str) -> None:
     """What is not surely unsent is asked once only, as long as D19 does not repeat it."""
-    store = with_outbox(store, lease_seconds=0.4)
+    await check_one_answer(store, temper, end, code)
+
+
+async def test_no_answer(store: Store) -> None:
+    """It is not waited for beyond half the lease."""
+    hurried = with_outbox(store, lease_seconds=0.4)
+    await check_one_answer(hurried, hangs, MessageState.UNCERTAIN, "no-answer")
+
+
+async def check_one_answer(store: Store, temper: Temper, end: MessageState, code: str) -> None:
     provider = MoodyProvider(temper)
     queued = queue(store)
     async with dispatching(store, provider):
@@ -181,17 +193,18 @@ async def test_what_was_surely_not_sent_is_tried_again_later(
 
 
 async def test_a_provider_that_throttles_is_left_alone_for_as_long_as_it_says(
-    store: Store, clock: FakeClock
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    throttled = Report(Result.RETRY, "429", retry_after=0.3)
+    throttled = Report(Result.RETRY, "429", retry_after=HOUR.total_seconds())
     provider = MoodyProvider(answers(throttled))
     first = queue(store)
     async with dispatching(store, provider):
         await until(lambda: message(store, first).failures == 1)
         second = queue(store)
-        clock.advance(MINUTE)
+        clock.advance(HOUR)
         await asyncio.sleep(0.1)
         assert len(provider.asked) == 1
+        skip(HOUR.total_seconds(), monkeypatch)
         await settled(store, first, MessageState.ACCEPTED)
         await settled(store, second, MessageState.ACCEPTED)
 
@@ -330,15 +343,26 @@ async def test_no_more_than_a_few_are_under_way(store: Store) -> None:
         assert len(provider.asked) == 3
 
 
-async def test_a_stop_lets_what_is_under_way_end_and_leaves_the_rest(store: Store) -> None:
-    provider = MoodyProvider(answers(ACCEPTED, 0.1), hangs)
-    first, second = queue(store), queue(store)
-    pace = Pace(at_once=2, poll=0.005, look_up=1, stop=0.3)
-    async with dispatching(store, provider, pace):
+async def test_a_stop_lets_what_is_under_way_end_and_leaves_the_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+    provider = MoodyProvider(answers_once(answered, ACCEPTED), hangs)
+    both = queue(store), queue(store)
+
+    def states() -> list[str]:
+        return sorted(state(store, one) for one in both)
+
+    pace = replace(FAST, at_once=2, stop=10)  # less than the provider has for an answer
+    async with dispatching(store, provider, pace) as dispatcher:
         await until(lambda: len(provider.asked) == 2)
         rest = [queue(store) for _ in range(3)]
-    states = sorted(state(store, one) for one in (first, second))
-    assert states == [MessageState.ACCEPTED, MessageState.UNCERTAIN]
+        dispatcher.stop()
+        answered.set()
+        await until(lambda: states() == [MessageState.ACCEPTED, MessageState.SENDING])
+        skip(pace.stop, monkeypatch)
+    assert states() == [MessageState.ACCEPTED, MessageState.UNCERTAIN]
+    assert {attempts(store, one)[0].code for one in both} == {"", "stopped"}
     assert [state(store, one) for one in rest] == [MessageState.QUEUED] * 3
 
 
@@ -348,6 +372,7 @@ async def test_a_message_claimed_while_we_stop_is_given_back(
     provider = MoodyProvider()
     queued = queue(store)
     claim = outbox.claim
+    claimed: list[object] = []
 
     async with dispatching(store, provider) as dispatcher:
         loop = asyncio.get_running_loop()
@@ -355,9 +380,12 @@ async def test_a_message_claimed_while_we_stop_is_given_back(
         def claim_and_stop(*arguments: object) -> object:
             claims = claim(*arguments)  # type: ignore[arg-type]
             loop.call_soon_threadsafe(dispatcher.stop)
+            claimed.extend(claims)
             return claims
 
         monkeypatch.setattr(outbox, "claim", claim_and_stop)
+        await until(lambda: claimed)
+    assert len(claimed) == 1
     assert provider.asked == []
     assert state(store, queued) == MessageState.QUEUED
 
@@ -412,13 +440,15 @@ def impatient_sqlite(
 async def test_a_locked_sqlite_file_is_waited_for(impatient_sqlite: Store, tmp_path: Path) -> None:
     """Locked by whoever, a backup or an admin's tool: the dispatcher goes on by itself."""
     store = impatient_sqlite
-    provider = MoodyProvider(answers(ACCEPTED, 0.1))
+    locked = asyncio.Event()
+    provider = MoodyProvider(answers_once(locked, ACCEPTED))
     first = queue(store)
     with capture_logs() as logs:
         async with dispatching(store, provider) as dispatcher:
             await until(lambda: provider.asked)
             with closing(sqlite3.connect(tmp_path / "store.db")) as other:
                 other.execute("BEGIN EXCLUSIVE")
+                locked.set()
                 await until(lambda: not dispatcher.working)
                 await asyncio.sleep(0.3)
                 assert state(store, first) == MessageState.SENDING
@@ -502,11 +532,13 @@ async def test_a_clock_that_jumps_during_a_send(
     store: Store, clock: FakeClock, jump: timedelta
 ) -> None:
     """Even if the lease is over by that clock, the report that comes then is believed."""
-    provider = MoodyProvider(answers(ACCEPTED, 0.2))
+    jumped = asyncio.Event()
+    provider = MoodyProvider(answers_once(jumped, ACCEPTED))
     queued = queue(store)
     async with dispatching(store, provider):
         await until(lambda: provider.asked)
         clock.advance(jump)
+        jumped.set()
         await settled(store, queued, MessageState.ACCEPTED)
         clock.advance(-jump)
         await asyncio.sleep(0.05)

@@ -150,14 +150,15 @@ def test_argon2_out_of_memory_is_no_wrong_password(monkeypatch: pytest.MonkeyPat
 
 def test_no_more_computations_at_a_time_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     at_work, most = 0, 0
-    lock = threading.Lock()
+    lock, both = threading.Lock(), threading.Barrier(2)
 
     def slow(*_: object) -> bytes:
         nonlocal at_work, most
         with lock:
             at_work += 1
             most = max(most, at_work)
-        time.sleep(0.02)
+        both.wait(60)
+        time.sleep(0.02)  # a third would come, if it could
         with lock:
             at_work -= 1
         return b""
