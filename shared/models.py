@@ -409,6 +409,22 @@ class SendAttempt(Base):
     code: Mapped[str | None]
 
 
+class SentPart(Base):
+    """One SMS of a message that a provider took, by the name that its receipts have for it."""
+
+    __tablename__ = "sent_part"
+    __table_args__ = (
+        Index("ix_sent_part_attempt", "attempt_id"),
+        Index("ix_sent_part_at", "at"),
+    )
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    provider_id: Mapped[str] = mapped_column(primary_key=True)
+    attempt_id: Mapped[UUID | None] = mapped_column(ForeignKey("send_attempt.id"))
+    state: Mapped[str | None]  # None: no receipt yet
+    at: Mapped[datetime]
+
+
 class ThrottleHit(Base):
     """One login attempt in one bucket (D05); `counted` is false for one that was not allowed."""
 

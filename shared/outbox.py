@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
@@ -30,6 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
+from shared import receipts
+from shared.database import unit_of_work
 from shared.errors import SealError, StoreError
 from shared.models import Message, MessageState, Route, SendAttempt
 from shared.secret import Secret
@@ -69,11 +72,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Report:
-    """How an attempt ended; `code` is the provider's, `retry_after` in seconds if it said so."""
+    """How an attempt ended; `code` is the provider's, `retry_after` in seconds if it said so.
+
+    `parts` are the identifiers that its receipts will name, where they name no attempt.
+    """
 
     result: Result
     code: str = ""
     provider_id: str | None = None
+    parts: tuple[str, ...] = ()
     retry_after: float | None = None
 
 
@@ -106,8 +113,14 @@ def finish(store: Store, claimed: Claim, report: Report, delay: float) -> bool:
     statement, values = _outcome(store, report, now, delay)
     fence = {"message": claimed.message_id, "number": claimed.number}
     with store.database.begin() as transaction:
+        receipts.expect(store, transaction, claimed.attempt_id, report.parts)
         transaction.execute(_END_ATTEMPT, ended)
-        return transaction.execute(statement, values | fence).rowcount == 1
+        in_time = transaction.execute(statement, values | fence).rowcount == 1
+        if report.parts:  # their receipts may have been there first
+            of_all = partial(receipts.fate, transaction, claimed.attempt_id)
+            with unit_of_work(transaction) as work:
+                _follow(work, claimed.attempt_id, report.parts[0], of_all, now)
+    return in_time
 
 
 def doubts(store: Store, provider: str, limit: int) -> list[Claim]:
@@ -128,16 +141,22 @@ def receipt(store: Store, attempt_id: UUID, provider_id: str, state: MessageStat
     """
     now = store.clock()
     with store.database.write() as transaction:
-        attempt = transaction.get(SendAttempt, attempt_id)
-        if attempt is None:
+        return _follow(transaction, attempt_id, provider_id, lambda: state, now)
+
+
+def part_receipt(store: Store, provider: str, provider_id: str, state: MessageState) -> bool:
+    """Keep what a provider says of one SMS by its own name for it; False if it is unknown so far.
+
+    An unknown one waits for the attempt that it tells of.
+    """
+    now = store.clock()
+    with store.database.write() as transaction:
+        connection = transaction.connection()
+        attempt_id = receipts.keep(store, connection, provider, provider_id, state)
+        if attempt_id is None:
             return False
-        message = transaction.get_one(Message, attempt.message_id, with_for_update=True)
-        # Bad news of an earlier attempt says nothing of the one that repeated it.
-        tells = attempt.claim == message.claims or state is not MessageState.UNDELIVERED
-        if tells and state != message.state and message.state in _OPEN_TO_RECEIPTS:
-            message.provider_id = provider_id
-            _close(message, state, now)
-        return True
+        of_all = partial(receipts.fate, connection, attempt_id)
+        return _follow(transaction, attempt_id, provider_id, of_all, now)
 
 
 def recover(store: Store) -> None:
@@ -341,6 +360,27 @@ def _outcome(
         case Result.UNCERTAIN:
             wait = timedelta(seconds=store.rules.outbox.uncertain_seconds)
             return _DOUBTED, {"doubt_until": now + wait}
+
+
+def _follow(
+    transaction: Transaction,
+    attempt_id: UUID,
+    provider_id: str,
+    told: Callable[[], MessageState],
+    now: datetime,
+) -> bool:
+    """Bring a message to what is told of an attempt; it is asked once nobody else follows it."""
+    attempt = transaction.get(SendAttempt, attempt_id)
+    if attempt is None:
+        return False
+    message = transaction.get_one(Message, attempt.message_id, with_for_update=True)
+    state = told()
+    # Bad news of an earlier attempt says nothing of the one that repeated it.
+    tells = attempt.claim == message.claims or state is not MessageState.UNDELIVERED
+    if tells and state != message.state and message.state in _OPEN_TO_RECEIPTS:
+        message.provider_id = provider_id
+        _close(message, state, now)
+    return True
 
 
 def _close(message: Message, state: MessageState, now: datetime) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import and_, delete, exists, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
@@ -17,6 +17,7 @@ from shared.models import (
     LoginSession,
     Message,
     SendAttempt,
+    SentPart,
     VerificationCode,
 )
 from shared.rules import Retention
@@ -53,8 +54,11 @@ def _old_messages(days: int) -> Forget:
     def forget(transaction: Transaction, now: datetime) -> None:
         before = now - days * DAY
         old = select(Message.id).where(Message.ended_at < before)
+        tries = select(SendAttempt.id).where(SendAttempt.message_id.in_(old))
+        unknown = and_(SentPart.attempt_id.is_(None), SentPart.at < before)
         of_run = exists().where(Message.run_id == LetterRun.id)
         for statement in (
+            delete(SentPart).where(SentPart.attempt_id.in_(tries) | unknown),
             delete(SendAttempt).where(SendAttempt.message_id.in_(old)),
             delete(Message).where(Message.ended_at < before),
             delete(LetterRun).where(LetterRun.created_at < before, ~of_run),

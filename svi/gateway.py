@@ -5,14 +5,15 @@ import signal
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 
 import click
 import structlog
 
-from shared import logs
+from shared import logs, outbox
 from shared.api import http as api
 from shared.api.table import ROUTES
 from shared.models import MessageState
@@ -21,7 +22,7 @@ from sms.dispatcher import Dispatcher
 from sms.http import Backend, application, serving
 from sms.provider import Provider
 from sms.providers.file import FileProvider
-from sms.providers.smpp import SmppAccount, SmppSettings, open_smpp
+from sms.providers.smpp import SmppAccount, SmppProvider, SmppSettings, open_smpp
 from sms.providers.twilio import TwilioAccount, TwilioReceipts, TwilioSettings, open_twilio
 from sms.templates import Templates
 from svi import demo
@@ -79,7 +80,7 @@ async def _serve(settings: Settings, store: Store, templates: Templates, account
     if isinstance(account, TwilioAccount):
         receipts = TwilioReceipts(account, settings.public_url)
     with ThreadPoolExecutor(POOL_SIZE) as pool, ThreadPoolExecutor(API_POOL_SIZE) as api_pool:
-        async with _provider(settings, store, account) as provider:
+        async with _provider(settings, store, account, pool) as provider:
             dispatcher = Dispatcher(store, provider, templates, pool)
             app = application(Backend(store, pool, lambda: dispatcher.working, receipts))
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -95,7 +96,9 @@ async def _serve(settings: Settings, store: Store, templates: Templates, account
 
 
 @asynccontextmanager
-async def _provider(settings: Settings, store: Store, account: Account) -> AsyncIterator[Provider]:
+async def _provider(
+    settings: Settings, store: Store, account: Account, pool: Executor
+) -> AsyncIterator[Provider]:
     """Open the way out: an SMSC, Twilio, or a file when this is a demonstration."""
     validity = timedelta(hours=store.rules.reset.message_hours)
     match account:
@@ -110,7 +113,8 @@ async def _provider(settings: Settings, store: Store, account: Account) -> Async
                 validity=validity,
                 receipt_ids=settings.smpp_receipt_ids,
             )
-            async with open_smpp(smpp, _show_receipt, store.chance) as provider:
+            keep = partial(_keep_receipt, store, pool)
+            async with open_smpp(smpp, keep, store.chance) as provider:
                 yield provider
         case TwilioAccount():
             twilio = TwilioSettings(
@@ -123,9 +127,14 @@ async def _provider(settings: Settings, store: Store, account: Account) -> Async
                 yield provider
 
 
-async def _show_receipt(provider_id: str, state: MessageState) -> None:
-    """Log what an SMSC tells: it knows not our attempt, by which the outbox finds a message."""
-    log.info("receipt_unmatched", provider_id=provider_id, state=state)
+async def _keep_receipt(
+    store: Store, pool: Executor, provider_id: str, state: MessageState
+) -> None:
+    """Keep what an SMSC tells; StoreDownError lets it tell that again."""
+    known = await asyncio.get_running_loop().run_in_executor(
+        pool, outbox.part_receipt, store, SmppProvider.name, provider_id, state
+    )
+    log.info("receipt_kept" if known else "receipt_early", provider_id=provider_id, state=state)
 
 
 @contextmanager

@@ -359,6 +359,8 @@ def _messages(keys: KeyRing) -> list[Row]:
             created_at=NOW - 2 * HOUR, ended_at=NOW - HOUR),
         row("0006", LETTER, "accepted", route="letter", run_id=RUN, ended_at=NOW - HOUR),
         Row("0002", "send_attempt", attempt),
+        Row("0010", "sent_part", {"provider": "smpp", "provider_id": "1f", "attempt_id": ATTEMPT,
+                                  "state": "delivered", "at": NOW - HOUR}),
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -166,35 +166,38 @@ class SmppProvider:
         self._link = link
         self._validity = _relative(min(settings.validity, LONGEST_VALIDITY))
         self._id_base, _ = BASES[settings.receipt_ids]
-        self._late: dict[UUID, asyncio.Future[Answer | None]] = {}
+        self._late: dict[UUID, _Late] = {}
 
     async def send(self, message: Outgoing) -> Report:
-        """Submit a message, once; where it takes several SMS, it goes by the last one's id."""
+        """Submit a message, once, in as many SMS as it takes."""
         try:
             payloads = gsm7.payloads(message.text.reveal(), message.attempt_id.bytes[-1])
         except gsm7.TextError:
             return Report(Result.REFUSED, "not-gsm7")
+        given: tuple[str, ...] = ()
         submit = self._submit
         for number, payload in enumerate(payloads, 1):
             try:
                 report = await submit(self._fields(message, payload, joined=len(payloads) > 1))
             except AnswerLostError as lost:
                 if number == len(payloads):
-                    self._expect(message.attempt_id, lost.late)
+                    self._expect(message.attempt_id, _Late(given, lost.late))
                 return Report(Result.UNCERTAIN, lost.code)
             if report.result is not Result.ACCEPTED:
-                break
+                return report
+            given += report.parts
             submit = self._submit_further
-        return report
+        return _as_whole(report, given)
 
     async def look_up(self, message: Outgoing) -> Report | None:
         """Say what the SMSC answered too late; None if it did not."""
         late = self._late.get(message.attempt_id)
-        answer = late.result() if late is not None and late.done() else None
-        if answer is None:
+        answer = late.answer.result() if late is not None and late.answer.done() else None
+        if late is None or answer is None:
             return None
         del self._late[message.attempt_id]
-        return self._judge(answer)
+        report = self._judge(answer)
+        return _as_whole(report, late.given + report.parts)
 
     async def _submit(self, fields: Mapping[str, object]) -> Report:
         """Submit one SMS; AnswerLostError, ProviderStoppedError."""
@@ -237,16 +240,24 @@ class SmppProvider:
             raise ProviderStoppedError(f"SMPP: {answer.code}")
         if result is Result.ACCEPTED:
             readable = _MESSAGE_ID.fullmatch(answer.message_id)
-            identifier = _canonical(answer.message_id, self._id_base) if readable else None
-            return Report(result, provider_id=identifier)
+            identifier = _canonical(answer.message_id, self._id_base) if readable else ""
+            return Report(result, provider_id=identifier or None, parts=(identifier,))
         wait = RETRY_SECONDS if answer.status in THROTTLING else None
         return Report(result, answer.code, retry_after=wait)
 
-    def _expect(self, attempt_id: UUID, late: asyncio.Future[Answer | None]) -> None:
+    def _expect(self, attempt_id: UUID, late: "_Late") -> None:
         """Keep a lost answer, should it come; the oldest make room."""
         if len(self._late) >= MOST_LATE:
             del self._late[next(iter(self._late))]
         self._late[attempt_id] = late
+
+
+@dataclass(frozen=True)
+class _Late:
+    """The answer to a message's last SMS, should it come, after the names given to the others."""
+
+    given: tuple[str, ...]
+    answer: asyncio.Future[Answer | None]
 
 
 @dataclass(frozen=True)
@@ -301,6 +312,11 @@ async def open_smpp(
     smsc = Smsc(settings.host, settings.port, account.system_id, account.password, settings.tls)
     async with open_link(smsc, receive, chance, settings.pace) as link:
         yield SmppProvider(settings, link)
+
+
+def _as_whole(report: Report, given: tuple[str, ...]) -> Report:
+    """Report on a message of several SMS; one without a name leaves receipts unmatched."""
+    return replace(report, parts=given if all(given) else ())
 
 
 def _numbering(sender: str) -> tuple[int, int]:

@@ -94,7 +94,7 @@ async def test_a_message_is_submitted_once_with_all_that_an_smsc_needs() -> None
     async with both() as (center, provider):
         report = await provider.send(outgoing())
         await center.told("submit")
-    assert report == Report(Result.ACCEPTED, provider_id="00000001")
+    assert report == Report(Result.ACCEPTED, provider_id="00000001", parts=("00000001",))
     [submitted] = center.all("submit")
     life = datetime.fromisoformat(submitted.pop("validity")) - datetime.now(UTC)
     assert timedelta(hours=23) < life < timedelta(hours=25)
@@ -155,7 +155,8 @@ async def test_the_smsc_reads_what_we_wrote(text: str) -> None:
         report = await provider.send(outgoing(text))
         parts = gsm7.segments(text)
         await center.told("submit", len(parts))
-    assert report == Report(Result.ACCEPTED, provider_id=f"{len(parts):08x}")
+    names = tuple(f"{number:08x}" for number in range(1, len(parts) + 1))
+    assert report == Report(Result.ACCEPTED, provider_id=names[-1], parts=names)
     assert center.texts() == parts
     submitted = center.all("submit")
     if len(parts) > 1:
@@ -290,7 +291,7 @@ async def test_a_late_answer_is_found_when_it_is_looked_up() -> None:
             reports.append(report)
 
         await asyncio.wait_for(look_up(), 30)
-        assert reports == [Report(Result.ACCEPTED, provider_id="00000001")]
+        assert reports == [Report(Result.ACCEPTED, provider_id="00000001", parts=("00000001",))]
         assert await provider.look_up(late) is None  # told once
 
 
@@ -557,7 +558,7 @@ async def test_the_gateway_sends_by_an_smsc(
         try:
             with open_store(Settings()) as store:
                 queued = queue(store)
-                await until(lambda: stored(store, queued).state == MessageState.ACCEPTED, 60)
+                await until(lambda: stored(store, queued).state == MessageState.DELIVERED, 60)
             await center.told("receipt_answered")
             process.terminate()
             out, err = await asyncio.wait_for(process.communicate(), 30)

@@ -45,7 +45,7 @@ from shared.errors import StoreDownError, StoreError
 from shared.idempotency import Answer, Request
 from shared.keyring import KeyRing
 from shared.letters import status
-from shared.models import Base, Credential, Person
+from shared.models import Base, Credential, MessageState, Person
 from shared.origin import Origin
 from shared.people import Address, PersonData, open_person
 from shared.rules import Channel, Identifier, Rules
@@ -354,6 +354,10 @@ def _incident_is_over(store: Store) -> None:
     assert incident.standing(store) == []
 
 
+def _receipt_finds_its_message(store: Store) -> None:
+    assert outbox.part_receipt(store, "smpp", "1f", MessageState.DELIVERED)
+
+
 def _key_ring_is_the_right_one(store: Store) -> None:
     key_check.check(store)
 
@@ -376,6 +380,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0007", _request_is_not_done_again),
     ("0008", _incident_is_over),
     ("0009", _key_ring_is_the_right_one),
+    ("0010", _receipt_finds_its_message),
 ]
 
 VIOLATIONS = [
