@@ -5,7 +5,7 @@ beside it. The numéro d'allocataire is the only identifier in clear.
 """
 
 from datetime import UTC, date, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -327,6 +327,15 @@ class MessageState(StrEnum):
     LOST = "lost"  # uncertain to the end
 
 
+class Priority(IntEnum):
+    """Which messages leave first; the lower before the higher."""
+
+    CODE = 0
+    PASSWORD = 1
+    NOTICE = 2
+    CAMPAIGN = 3
+
+
 class Message(Base):
     """A message to a person, in the outbox or gone (design idea 11).
 
@@ -337,6 +346,7 @@ class Message(Base):
     __tablename__ = "message"
     __table_args__ = (
         Index("ix_message_due", "state", "next_at"),
+        Index("ix_message_urgent", "state", "priority", "next_at"),
         Index("ix_message_account", "account_id", "created_at"),
         Index("ix_message_destination", "destination_index", "created_at"),
         Index("ix_message_created", "created_at"),
@@ -352,6 +362,7 @@ class Message(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     route: Mapped[str]
     template: Mapped[str]
+    priority: Mapped[int]
     account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
     known_caller: Mapped[bool]
     destination_sealed: Mapped[bytes | None]

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session as Transaction
 from shared import outbox
 from shared.contacts import Contact
 from shared.database import insert_if
-from shared.models import Message, MessageState
+from shared.models import Message, MessageState, Priority
 from shared.store import Store
 
 
@@ -27,6 +27,15 @@ class Template(StrEnum):
     ACCOUNT_CREATED = "web-account-created"  # R23
     PROVISIONAL = "provisional-identifier"  # R22
     IDENTIFIER_LETTER = "letter-identifier"  # R25: the numéro d'allocataire, by post alone
+
+
+PRIORITY = {
+    Template.CODE: Priority.CODE,
+    Template.CODE_OLD_MOBILE: Priority.CODE,
+    Template.ACCOUNT_CREATED: Priority.NOTICE,
+    Template.PROVISIONAL: Priority.PASSWORD,  # somebody waits for it, to log in
+    Template.IDENTIFIER_LETTER: Priority.NOTICE,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ def queue(store: Store, transaction: Transaction, notice: Notice, *, wanted: boo
         id=message_id,
         route=contact.route,
         template=notice.template,
+        priority=PRIORITY[notice.template],
         account_id=notice.account_id,
         known_caller=False,
         destination_sealed=outbox.seal(store, message_id, "destination", contact.value),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
@@ -19,6 +19,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Row,
     Update,
     and_,
     bindparam,
@@ -34,11 +35,14 @@ from sqlalchemy.orm import Session as Transaction
 from shared import receipts
 from shared.database import unit_of_work
 from shared.errors import SealError, StoreError
-from shared.models import Message, MessageState, Route, SendAttempt
+from shared.models import Message, MessageState, Priority, Route, SendAttempt
 from shared.secret import Secret
 from shared.store import Store
 
 log = structlog.get_logger(__name__)
+
+AWAITED = {Priority.CODE, Priority.PASSWORD}
+"""What somebody waits for, telephone in hand."""
 
 Render = Callable[[str, Mapping[str, str]], str]
 """Gives the text of a template filled with variables; TemplateError if it can't."""
@@ -94,16 +98,30 @@ def binding(message_id: UUID, column: str) -> tuple[str, ...]:
     return ("message", str(message_id), column)
 
 
-def claim(store: Store, provider: str, render: Render, limit: int) -> list[Claim]:
-    """Take due messages, oldest first, and commit an attempt for each; on both databases."""
+def claim(store: Store, provider: str, render: Render, limit: int, kept: int = 0) -> list[Claim]:
+    """Take due messages and commit an attempt for each; on both databases.
+
+    The most urgent come first, of these the oldest; `kept` of the `limit` places are for those
+    that somebody waits for.
+    """
     now = store.clock()
     with store.database.begin() as transaction:
-        rows = transaction.execute(_DUE, {"now": now, "limit": limit}).all()
+        rows = _due(transaction, now, limit, kept)
         ready = [_ready(store, transaction, _Held._make(row), render, now) for row in rows]
         taken = [one for one in ready if one is not None]
         if taken:
             _take(store, transaction, taken, provider, now)
     return [claimed for claimed, _ in taken]
+
+
+def _due(transaction: Connection, now: datetime, limit: int, kept: int) -> list[Row[Any]]:
+    """Ask for each priority by itself: a campaign's rows that wait for their hour cost nothing."""
+    rows: list[Row[Any]] = []
+    for priority in Priority:
+        room = (limit if priority in AWAITED else limit - kept) - len(rows)
+        if room > 0:
+            rows += transaction.execute(_DUE, {"now": now, "limit": room, "priority": priority})
+    return rows
 
 
 def finish(store: Store, claimed: Claim, report: Report, delay: float) -> bool:
@@ -427,6 +445,7 @@ _DUE = (
     .where(
         Message.route == Route.SMS,
         Message.state == MessageState.QUEUED,
+        Message.priority == bindparam("priority"),
         Message.next_at <= bindparam("now"),
         Message.expires_at > bindparam("now"),
     )

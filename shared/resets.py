@@ -55,6 +55,7 @@ from shared.models import (
     Message,
     MessageState,
     Person,
+    Priority,
     Role,
     Route,
 )
@@ -337,6 +338,7 @@ def _message(store: Store, request: _Request, phone_key: bytes, now: datetime) -
         id=message_id,
         route=dossier.route,
         template=dossier.template,
+        priority=Priority.PASSWORD,
         account_id=dossier.account_id,
         known_caller=dossier.known_caller,
         destination_sealed=outbox.seal(store, message_id, "destination", dossier.mobile or ""),

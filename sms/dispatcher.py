@@ -35,9 +35,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a dispatcher goes; in seconds, but for `at_once`, the messages under way."""
+    """How fast a dispatcher goes, in seconds; and how many messages are under way at most."""
 
     at_once: int = 16
+    kept: int = 4  # of these, for codes and passwords alone
     poll: float = 0.2
     look_up: float = 10.0
     stop: float = 3.0  # what is under way may end for so long
@@ -114,8 +115,9 @@ class Dispatcher:
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
             return True
+        render, kept = self._templates.render, self._pace.kept
         claims = await self._in_pool(
-            outbox.claim, self._store, self._provider.name, self._templates.render, free
+            outbox.claim, self._store, self._provider.name, render, free, kept
         )
         for claim in claims:
             task = asyncio.create_task(self._bring(claim))

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from shared import outbox
-from shared.models import Message, MessageState, Route, SendAttempt
+from shared.models import Message, MessageState, Priority, Route, SendAttempt
 from shared.outbox import Report, Result
 from shared.resets import Template
 from shared.store import Store
@@ -82,13 +82,19 @@ async def hangs(_: Outgoing) -> Report:
     raise AssertionError
 
 
-def queue(store: Store, password: str = PASSWORD, template: str = Template.PASSWORD) -> UUID:
+def queue(
+    store: Store,
+    password: str = PASSWORD,
+    template: str = Template.PASSWORD,
+    priority: Priority = Priority.PASSWORD,
+) -> UUID:
     """Put a message into the outbox, as « mot de passe oublié » does."""
     message_id, now = uuid4(), store.clock()
     message = Message(
         id=message_id,
         route=Route.SMS,
         template=template,
+        priority=priority,
         account_id=None,
         known_caller=False,
         destination_sealed=outbox.seal(store, message_id, "destination", MOBILE),

@@ -22,7 +22,7 @@ from shared import outbox
 from shared.database import Database
 from shared.errors import StoreDownError
 from shared.keyring import KeyRing
-from shared.models import Message, MessageState
+from shared.models import Message, MessageState, Priority
 from shared.outbox import Report, Result
 from shared.resets import Template
 from shared.rules import Outbox
@@ -207,6 +207,17 @@ async def test_a_provider_that_throttles_is_left_alone_for_as_long_as_it_says(
         skip(HOUR.total_seconds(), monkeypatch)
         await settled(store, first, MessageState.ACCEPTED)
         await settled(store, second, MessageState.ACCEPTED)
+
+
+async def test_a_campaign_leaves_places_for_a_password(store: Store) -> None:
+    """However slow the provider is with the campaign's."""
+    provider = MoodyProvider(*[hangs] * (FAST.at_once - FAST.kept))
+    for _ in range(2 * FAST.at_once):
+        queue(store, priority=Priority.CAMPAIGN)
+    async with dispatching(store, provider):
+        await until(lambda: len(provider.asked) == FAST.at_once - FAST.kept)
+        await settled(store, queue(store), MessageState.ACCEPTED)
+        assert len(provider.asked) == FAST.at_once - FAST.kept + 1
 
 
 async def test_retry_after_is_longer_than_our_own_delay(store: Store, clock: FakeClock) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from shared.errors import StoreDownError
 from shared.letters.status import warn_of_late
-from shared.models import AuditEntry, Message
+from shared.models import AuditEntry, Message, Priority
 from shared.store import Store
 from svi import service
 from svi.__main__ import cli
@@ -56,6 +56,7 @@ def _letter(store: Store) -> None:
         id=uuid4(),
         route="letter",
         template="letter-password",
+        priority=Priority.PASSWORD,
         known_caller=False,
         state="queued",
         created_at=now,

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select, update
 
 from shared import outbox
-from shared.models import Message, MessageState, Route, SendAttempt
+from shared.models import Message, MessageState, Priority, Route, SendAttempt
 from shared.outbox import Claim, Report, Result
 from shared.store import Store
 from tests.store import OWNER, FakeClock, execute
@@ -27,7 +27,12 @@ def render(template: str, variables: Mapping[str, str]) -> str:
 
 
 def add(
-    store: Store, route: Route = Route.SMS, *, life: timedelta = LIFE, content: str = CONTENT
+    store: Store,
+    route: Route = Route.SMS,
+    *,
+    life: timedelta = LIFE,
+    content: str = CONTENT,
+    priority: Priority = Priority.PASSWORD,
 ) -> UUID:
     """Queue a message."""
     message_id, now = uuid4(), store.clock()
@@ -35,6 +40,7 @@ def add(
         id=message_id,
         route=route,
         template="password",
+        priority=priority,
         known_caller=False,
         destination_sealed=outbox.seal(store, message_id, "destination", OWNER),
         content_sealed=outbox.seal(store, message_id, "content", content),
@@ -92,6 +98,46 @@ def test_the_oldest_are_claimed_first(store: Store, clock: FakeClock) -> None:
     assert [claimed.message_id for claimed in claim(store, 2)] == added[:2]
     assert [claimed.message_id for claimed in claim(store)] == added[2:]
     assert claim(store) == []
+
+
+def test_the_most_urgent_are_claimed_first(store: Store, clock: FakeClock) -> None:
+    """Whatever the order they were queued in."""
+    added = {}
+    for priority in reversed(Priority):
+        added[priority] = add(store, priority=priority)
+        clock.advance(timedelta(seconds=1))
+    claimed = [one.message_id for _ in range(2) for one in claim(store, 2)]
+    assert claimed == [added[priority] for priority in Priority]
+
+
+def test_places_are_kept_for_what_somebody_waits_for(store: Store) -> None:
+    """Codes and passwords may take all of them, notices and campaigns what is left."""
+    for priority in [Priority.CAMPAIGN] * 9 + [Priority.NOTICE]:
+        add(store, priority=priority)
+
+    def priorities(limit: int, kept: int) -> list[int]:
+        taken = outbox.claim(store, "file", render, limit, kept)
+        return [get(store, one.message_id).priority for one in taken]
+
+    assert priorities(4, 4) == []
+    assert priorities(3, 4) == []
+    assert priorities(6, 4) == [Priority.NOTICE, Priority.CAMPAIGN]
+    for priority in [Priority.PASSWORD] * 2 + [Priority.CODE] * 2:
+        add(store, priority=priority)
+    urgent = [Priority.CODE] * 2 + [Priority.PASSWORD] * 2
+    assert priorities(4, 4) == urgent
+    for priority in urgent:
+        add(store, priority=priority)
+    assert priorities(6, 4) == urgent  # these hold places that the others could have had
+    assert priorities(5, 4) == [Priority.CAMPAIGN]
+
+
+def test_what_waits_for_its_time_is_not_in_the_way(store: Store, clock: FakeClock) -> None:
+    waiting, due = add(store, priority=Priority.CODE), add(store, priority=Priority.CAMPAIGN)
+    later = update(Message).where(Message.id == waiting)
+    later = later.values(next_at=clock.now + timedelta(seconds=1))
+    execute(store, lambda transaction: transaction.execute(later))
+    assert [one.message_id for one in claim(store, 1)] == [due]
 
 
 def test_letters_are_left_to_others(store: Store) -> None:

@@ -15,6 +15,7 @@ from shared.models import (
     LetterRun,
     LoginSession,
     Message,
+    Priority,
     SendAttempt,
     VerificationCode,
 )
@@ -67,6 +68,7 @@ def _message(store: Store, at: datetime) -> None:
         id=message_id,
         route="sms",
         template="password",
+        priority=Priority.PASSWORD,
         known_caller=False,
         state="delivered",
         created_at=at,
