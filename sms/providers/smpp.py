@@ -210,8 +210,11 @@ class SmppProvider:
 
     async def _submit_further(self, fields: Mapping[str, object]) -> Report:
         """Submit one SMS more of a message that the SMSC has in part: there is no way back."""
-        while (report := await self._submit(fields)).result is Result.RETRY:
-            await asyncio.sleep(RETRY_SECONDS)
+        try:
+            while (report := await self._submit(fields)).result is Result.RETRY:
+                await asyncio.sleep(RETRY_SECONDS)
+        except ProviderStoppedError:  # which the next message shows
+            return Report(Result.UNCERTAIN, "provider-stopped")
         if report.result is Result.REFUSED:
             return Report(Result.UNCERTAIN, report.code)
         return report

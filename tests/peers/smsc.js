@@ -39,6 +39,8 @@ const TREATMENTS = {
     session.send(pdu.response({ command_status: smpp.ESME_RINVDSTADR })),
   9999: () => {},
   8888: (session, pdu) => setTimeout(accept, how.late_ms, session, pdu),
+  5555: (session, pdu) => // the account is closed after one
+    given ? session.send(pdu.response({ command_status: smpp.ESME_RINVPASWD })) : accept(session, pdu),
   7777: (session) => session.destroy(),
   6666: (session, pdu) => {
     accept(session, pdu);

@@ -312,6 +312,16 @@ async def test_a_link_cut_in_the_middle_leaves_the_outcome_unknown() -> None:
     assert len(center.all("submit")) == 2
 
 
+async def test_an_account_closed_in_the_middle_of_a_message_leaves_the_outcome_unknown() -> None:
+    """The SMSC has its first SMS: it is not sent whole again but by D19's rule."""
+    async with both() as (center, provider):
+        long = outgoing("é" * 161, to="+33612345555")
+        assert await provider.send(long) == Report(Result.UNCERTAIN, "provider-stopped")
+        with pytest.raises(ProviderStoppedError):
+            await provider.send(long)
+    assert len(center.all("submit")) == 3
+
+
 async def test_an_smsc_that_unbinds_is_bound_again() -> None:
     async with both() as (center, provider):
         assert (await provider.send(outgoing(to="+33612346666"))).result is Result.ACCEPTED
