@@ -71,3 +71,4 @@ def queue(store: Store, transaction: Transaction, notice: Notice, *, wanted: boo
         repeated=False,
     )
     insert_if(transaction, message, wanted=wanted)
+    outbox.announce(store, transaction.connection())

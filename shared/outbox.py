@@ -27,6 +27,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     true,
     update,
 )
@@ -40,6 +41,9 @@ from shared.secret import Secret
 from shared.store import Store
 
 log = structlog.get_logger(__name__)
+
+CHANNEL = "svi_outbox"
+"""Where PostgreSQL announces messages."""
 
 AWAITED = {Priority.CODE, Priority.PASSWORD}
 """What somebody waits for, telephone in hand."""
@@ -96,6 +100,12 @@ def seal(store: Store, message_id: UUID, column: str, text: str) -> bytes:
 def binding(message_id: UUID, column: str) -> tuple[str, ...]:
     """A sealed column opens for its message only (D13)."""
     return ("message", str(message_id), column)
+
+
+def announce(store: Store, transaction: Connection) -> None:
+    """Wake the dispatchers when this transaction commits; on SQLite they look by themselves."""
+    if not store.database.sqlite:
+        transaction.execute(_NOTIFY)
 
 
 def claim(store: Store, provider: str, render: Render, limit: int, kept: int = 0) -> list[Claim]:
@@ -431,6 +441,7 @@ def _open(store: Store, message_id: UUID, column: str, sealed: bytes | None) -> 
 
 # The statements of a dispatcher, built once: to build one takes longer than to run it.
 
+_NOTIFY = text(f"NOTIFY {CHANNEL}")
 _HELD = (
     Message.id,
     Message.template,

@@ -231,6 +231,7 @@ def _issue(store: Store, request: _Request) -> bool:
         credential = _credential(store, request, now)
         _add(transaction, credential, wanted=wanted)
         _add(transaction, _message(store, request, phone_key, now), wanted=wanted)
+        outbox.announce(store, transaction)
         feed.tell(store, transaction, dossier.account_id)
         event: audit.Event = "password-issued" if wanted else "password-request-suppressed"
         subject_id = credential.id if wanted else None

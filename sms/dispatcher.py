@@ -21,6 +21,7 @@ from shared.errors import StoreDownError
 from shared.outbox import Claim, Report, Result, TemplateError
 from shared.rules import Outbox
 from shared.store import Store
+from sms import wakeups
 from sms.provider import Outgoing, Provider, ProviderStoppedError
 from sms.templates import Templates
 
@@ -68,6 +69,7 @@ class Dispatcher:
         # One that outlived its lease could be under way twice.
         self._asking_seconds = store.rules.outbox.lease_seconds / 2
         self._stopping = asyncio.Event()
+        self._woken = asyncio.Event()
         self._halted = False  # by the provider: our configuration is wrong
         self._store_answered = False
         self._unanswered: set[Callable[..., object]] = set()  # each when it was last asked for
@@ -82,17 +84,24 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Send until `stop`; then let what is under way end, for `Pace.stop` at most."""
-        settling = asyncio.create_task(self._repeat(self._settle, self._pace.look_up))
-        await self._repeat(self._send_due, self._pace.poll)
-        settling.cancel()  # at any moment: asking twice does no harm
-        await asyncio.wait([settling])
+        beside = [
+            asyncio.create_task(self._repeat(self._settle, self._pace.look_up, self._stopping)),
+            asyncio.create_task(wakeups.listen(self._store.database, self._woken.set)),
+        ]
+        await self._repeat(self._send_due, self._pace.poll, self._woken)
+        for task in beside:
+            task.cancel()  # at any moment: asking twice does no harm
+        await asyncio.wait(beside)
         await self._end_what_is_under_way()
 
     def stop(self) -> None:
         """Claim nothing any more and make `run` end; to be called in the event loop."""
         self._stopping.set()
+        self._woken.set()
 
-    async def _repeat(self, action: Callable[[], Awaitable[bool]], idle: float) -> None:
+    async def _repeat(
+        self, action: Callable[[], Awaitable[bool]], idle: float, woken: asyncio.Event
+    ) -> None:
         """Run an action again and again, at once if it says that there is more to do."""
         delays = self._store_delays()
         while not self._stopping.is_set():
@@ -104,7 +113,7 @@ class Dispatcher:
             except Exception:  # a fault of ours: the loop goes on
                 log.exception("dispatcher_failed")
                 wait = next(delays)
-            await self._pause(wait)
+            await self._pause(wait, woken)
 
     async def _send_due(self) -> bool:
         """Claim what is due and begin to send it; False if nothing is."""
@@ -256,11 +265,13 @@ class Dispatcher:
                 log.warning("store_back")
         return result
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not longer than until we stop."""
+    async def _pause(self, seconds: float, woken: asyncio.Event) -> None:
+        """Wait, but not longer than until we are woken, or stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await woken.wait()
+        if not self._stopping.is_set():
+            woken.clear()
 
     def _store_delays(self) -> Iterator[float]:
         delay = self._pace.store_first
