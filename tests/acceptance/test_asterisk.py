@@ -366,7 +366,7 @@ def test_the_link_lists_a_call_and_ends_it(switch: Switch, link: AmiLink) -> Non
 
 def test_a_wrong_secret_is_said(switch: Switch) -> None:
     with AmiLink("127.0.0.1", switch.settings.ami_port, "svi", Secret("wrong")) as link:
-        wait_until(lambda: "check the secret of user svi" in link._down)
+        wait_until(lambda: "vérifiez le secret de svi" in link._down)
         assert not link.up
 
 
