@@ -368,9 +368,17 @@ async def test_a_stop_lets_what_is_under_way_end_and_leaves_the_rest(
     async with dispatching(store, provider, pace) as dispatcher:
         await until(lambda: len(provider.asked) == 2)
         rest = [queue(store) for _ in range(3)]
+        ending, end = asyncio.Event(), dispatcher._end_what_is_under_way
+
+        async def tell_and_end() -> None:
+            ending.set()
+            await end()
+
+        monkeypatch.setattr(dispatcher, "_end_what_is_under_way", tell_and_end)
         dispatcher.stop()
         answered.set()
         await until(lambda: states() == [MessageState.ACCEPTED, MessageState.SENDING])
+        await ending.wait()  # from then on its time runs
         skip(pace.stop, monkeypatch)
     assert states() == [MessageState.ACCEPTED, MessageState.UNCERTAIN]
     assert {attempts(store, one)[0].code for one in both} == {"", "stopped"}
