@@ -73,6 +73,7 @@ class Claim:
     attempt_id: UUID
     number: int
     template: str
+    queued_at: datetime
     destination: str = field(repr=False)
     text: Secret
     failures: int
@@ -90,6 +91,14 @@ class Report:
     provider_id: str | None = None
     parts: tuple[str, ...] = ()
     retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A receipt of an attempt; `after` is how long after that, None if it changed nothing."""
+
+    provider: str
+    after: timedelta | None
 
 
 def seal(store: Store, message_id: UUID, column: str, text: str) -> bytes:
@@ -162,8 +171,8 @@ def doubts(store: Store, provider: str, limit: int) -> list[Claim]:
     return [claimed for claimed in uncertain if claimed is not None]
 
 
-def receipt(store: Store, attempt_id: UUID, provider_id: str, state: MessageState) -> bool:
-    """Keep what a provider says later of an attempt; False if there is no such attempt.
+def receipt(store: Store, attempt_id: UUID, provider_id: str, state: MessageState) -> Kept | None:
+    """Keep what a provider says later of an attempt; None if there is no such attempt.
 
     Receipts repeat and overtake one another: the first final state stays.
     """
@@ -172,8 +181,10 @@ def receipt(store: Store, attempt_id: UUID, provider_id: str, state: MessageStat
         return _follow(transaction, attempt_id, provider_id, lambda: state, now)
 
 
-def part_receipt(store: Store, provider: str, provider_id: str, state: MessageState) -> bool:
-    """Keep what a provider says of one SMS by its own name for it; False if it is unknown so far.
+def part_receipt(
+    store: Store, provider: str, provider_id: str, state: MessageState
+) -> Kept | None:
+    """Keep what a provider says of one SMS by its own name for it; None if it is unknown so far.
 
     An unknown one waits for the attempt that it tells of.
     """
@@ -182,7 +193,7 @@ def part_receipt(store: Store, provider: str, provider_id: str, state: MessageSt
         connection = transaction.connection()
         attempt_id = receipts.keep(store, connection, provider, provider_id, state)
         if attempt_id is None:
-            return False
+            return None
         of_all = partial(receipts.fate, connection, attempt_id)
         return _follow(transaction, attempt_id, provider_id, of_all, now)
 
@@ -292,6 +303,7 @@ class _Held(NamedTuple):
 
     id: UUID
     template: str
+    created_at: datetime
     destination_sealed: bytes | None
     content_sealed: bytes | None
     text_sealed: bytes | None
@@ -368,6 +380,7 @@ def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) 
         attempt_id=attempt_id,
         number=number,
         template=held.template,
+        queued_at=held.created_at,
         destination=_open(store, held.id, "destination", held.destination_sealed),
         text=Secret(text),
         failures=held.failures,
@@ -396,19 +409,20 @@ def _follow(
     provider_id: str,
     told: Callable[[], MessageState],
     now: datetime,
-) -> bool:
+) -> Kept | None:
     """Bring a message to what is told of an attempt; it is asked once nobody else follows it."""
     attempt = transaction.get(SendAttempt, attempt_id)
     if attempt is None:
-        return False
+        return None
     message = transaction.get_one(Message, attempt.message_id, with_for_update=True)
     state = told()
     # Bad news of an earlier attempt says nothing of the one that repeated it.
     tells = attempt.claim == message.claims or state is not MessageState.UNDELIVERED
-    if tells and state != message.state and message.state in _OPEN_TO_RECEIPTS:
-        message.provider_id = provider_id
-        _close(message, state, now)
-    return True
+    if not (tells and state != message.state and message.state in _OPEN_TO_RECEIPTS):
+        return Kept(attempt.provider, None)
+    message.provider_id = provider_id
+    _close(message, state, now)
+    return Kept(attempt.provider, now - (attempt.ended_at or attempt.started_at))
 
 
 def _close(message: Message, state: MessageState, now: datetime) -> None:
@@ -445,6 +459,7 @@ _NOTIFY = text(f"NOTIFY {CHANNEL}")
 _HELD = (
     Message.id,
     Message.template,
+    Message.created_at,
     Message.destination_sealed,
     Message.content_sealed,
     Message.text_sealed,

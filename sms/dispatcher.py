@@ -21,7 +21,7 @@ from shared.errors import StoreDownError
 from shared.outbox import Claim, Report, Result, TemplateError
 from shared.rules import Outbox
 from shared.store import Store
-from sms import wakeups
+from sms import metrics, wakeups
 from sms.provider import Outgoing, Provider, ProviderStoppedError
 from sms.templates import Templates
 
@@ -137,6 +137,7 @@ class Dispatcher:
     async def _bring(self, claim: Claim) -> None:
         """Send one message and keep what came of it."""
         report = await self._send(claim)
+        metrics.sent(self._provider.name, report)
         if report.retry_after is not None:  # it throttles us, not this message alone
             until = asyncio.get_running_loop().time() + report.retry_after
             self._throttled_until = max(self._throttled_until, until)
@@ -180,6 +181,8 @@ class Dispatcher:
             except Exception:  # then the lease ends, and it is looked up
                 log.exception("report_not_kept", attempt=str(claim.attempt_id))
                 return
+        if in_time and report.result is Result.ACCEPTED:
+            metrics.accepted(claim.template, self._store.clock() - claim.queued_at)
         log.info(
             "message_attempted",
             attempt=str(claim.attempt_id),

@@ -1,4 +1,4 @@
-"""The gateway's HTTP side: how it feels, and what Twilio says of messages it took.
+"""The gateway's HTTP side: how it feels, what it counts, what Twilio says of messages it took.
 
 The store is called through the pool, never from the loop. Nothing of a request is logged.
 """
@@ -6,7 +6,7 @@ The store is called through the pool, never from the loop. Nothing of a request 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,19 +16,21 @@ from uuid import UUID
 
 import structlog
 from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from shared import outbox
 from shared.errors import StoreDownError
 from shared.letters.status import overdue
 from shared.models import MessageState
 from shared.store import Store
+from sms import census, metrics
+from sms.probe import Probe
 from sms.providers.twilio import STATUS_PATH, TwilioReceipts
 
 LARGEST_BODY = 16 * 1024
 MOST_FIELDS = 100
 BODY_SECONDS = 5.0
 HEADER_SECONDS = 75.0  # for a head to end; also idle connections: longer than a proxy keeps one
-PROBE_SECONDS = 2.0
 RETRY_SECONDS = 2.0
 MOST_HELD = 10_000
 STOP_SECONDS = 3.0
@@ -65,6 +67,26 @@ def application(backend: Backend) -> web.Application:
     return app
 
 
+def metrics_application(
+    store: Store, pool: Executor, working: Mapping[str, Callable[[], bool]]
+) -> web.Application:
+    """Make the application that Prometheus asks; `working` has the dispatcher of each provider.
+
+    It has a listener of its own: Twilio's callbacks come by the public one, and strangers with
+    them; the API's asks the database for a key, and the database may be what is away.
+    """
+    probe = Probe(store, pool, census.take)
+
+    async def scrape(_: web.Request) -> web.Response:
+        counted = await probe.answer()
+        page = metrics.page(counted, {provider: works() for provider, works in working.items()})
+        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    app = web.Application(middlewares=[_problems])
+    app.router.add_get("/metrics", scrape)
+    return app
+
+
 @asynccontextmanager
 async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
     """Serve in the running loop as long as the block runs; gives the port (0 asks for any)."""
@@ -96,34 +118,14 @@ class _Readiness:
     """
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._probe: asyncio.Future[int | None] | None = None
+        self._dispatcher_works = backend.dispatcher_works
+        self._late_letters = Probe(backend.store, backend.pool, overdue)
 
     async def answer(self, _: web.Request) -> web.Response:
-        late = await self._late_letters()
-        parts = {"database": late is not None, "dispatcher": self._backend.dispatcher_works()}
+        late = await self._late_letters.answer()
+        parts = {"database": late is not None, "dispatcher": self._dispatcher_works()}
         status = HTTPStatus.OK if all(parts.values()) else HTTPStatus.SERVICE_UNAVAILABLE
         return web.json_response(parts | {"letters_overdue": late}, status=status)
-
-    async def _late_letters(self) -> int | None:
-        """Ask the database; None if it is away.
-
-        One question at a time: impatient probes must not fill the pool.
-        """
-        if self._probe is None or self._probe.done():
-            loop = asyncio.get_running_loop()
-            self._probe = loop.run_in_executor(self._backend.pool, _overdue, self._backend.store)
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._probe), PROBE_SECONDS)
-        except TimeoutError:
-            return None
-
-
-def _overdue(store: Store) -> int | None:
-    try:
-        return overdue(store)
-    except StoreDownError:
-        return None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class _ReceiptKeeper:
             self._held.popleft()
 
     async def _keep(self, receipt: _Receipt) -> bool:
-        known = await asyncio.get_running_loop().run_in_executor(
+        kept = await asyncio.get_running_loop().run_in_executor(
             self._pool,
             outbox.receipt,
             self._store,
@@ -188,9 +190,11 @@ class _ReceiptKeeper:
             receipt.provider_id,
             receipt.state,
         )
-        if known:
-            log.info("receipt_kept", attempt=str(receipt.attempt_id), state=receipt.state)
-        return known
+        if kept is None:
+            return False
+        metrics.received(kept.provider, receipt.state, kept.after)
+        log.info("receipt_kept", attempt=str(receipt.attempt_id), state=receipt.state)
+        return True
 
 
 class _TwilioStatus:

@@ -68,7 +68,7 @@ class Answer(NamedTuple):
     @property
     def code(self) -> str:
         """The status by the standard's name, or in hexadecimal if it has none."""
-        return _NAMES.get(self.status, f"0x{self.status:08x}")
+        return NAMES.get(self.status, f"0x{self.status:08x}")
 
 
 @dataclass(frozen=True)
@@ -399,7 +399,7 @@ class _Session:
         self._writer.write(pdu.generate())
 
 
-_NAMES: Mapping[int, str] = {
+NAMES: Mapping[int, str] = {
     status: name.removeprefix("SMPP_")
     for name, status in vars(consts).items()
     if name.startswith("SMPP_ESME_")

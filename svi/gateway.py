@@ -4,7 +4,7 @@ import asyncio
 import signal
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -18,8 +18,9 @@ from shared.api import http as api
 from shared.api.table import ROUTES
 from shared.models import MessageState
 from shared.store import Store
+from sms import metrics
 from sms.dispatcher import Dispatcher
-from sms.http import Backend, application, serving
+from sms.http import Backend, application, metrics_application, serving
 from sms.provider import Provider
 from sms.providers.file import FileProvider
 from sms.providers.smpp import SmppAccount, SmppProvider, SmppSettings, open_smpp
@@ -45,7 +46,8 @@ def gateway() -> None:
     Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et les accusés
     de Twilio, qui les adresse à SVI_PUBLIC_URL. Avec SVI_SMPP_HOST, les SMS partent par ce centre
     SMS (SMPP 3.4) et non par Twilio. L'API est à part, sur SVI_API_HOST et SVI_API_PORT, et ne doit
-    jamais être publique. Plusieurs passerelles peuvent servir la même base.
+    jamais être publique. SVI_METRICS_PORT ouvre /metrics à Prometheus, sur SVI_METRICS_HOST, à ne
+    pas publier non plus. Plusieurs passerelles peuvent servir la même base.
 
     \b
     Exemples :
@@ -90,9 +92,23 @@ async def _serve(settings: Settings, store: Store, templates: Templates, account
                 api.serving(
                     api.application(store, api_pool, ROUTES), settings.api_host, settings.api_port
                 ),
+                _metrics(settings, store, pool, {provider.name: lambda: dispatcher.working}),
             ):
                 click.echo("ready")
                 await dispatcher.run()
+
+
+@asynccontextmanager
+async def _metrics(
+    settings: Settings, store: Store, pool: Executor, working: Mapping[str, Callable[[], bool]]
+) -> AsyncIterator[None]:
+    """Let Prometheus ask, if there is a port for it."""
+    if settings.metrics_port is None:
+        yield
+        return
+    app = metrics_application(store, pool, working)
+    async with serving(app, settings.metrics_host, settings.metrics_port):
+        yield
 
 
 @asynccontextmanager
@@ -131,10 +147,11 @@ async def _keep_receipt(
     store: Store, pool: Executor, provider_id: str, state: MessageState
 ) -> None:
     """Keep what an SMSC tells; StoreDownError lets it tell that again."""
-    known = await asyncio.get_running_loop().run_in_executor(
+    kept = await asyncio.get_running_loop().run_in_executor(
         pool, outbox.part_receipt, store, SmppProvider.name, provider_id, state
     )
-    log.info("receipt_kept" if known else "receipt_early", provider_id=provider_id, state=state)
+    metrics.received(SmppProvider.name, state, kept.after if kept else None)
+    log.info("receipt_kept" if kept else "receipt_early", provider_id=provider_id, state=state)
 
 
 @contextmanager

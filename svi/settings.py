@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     gateway_port: int = Field(default=4580, ge=0, le=65535)
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=4581, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="for Prometheus; without it no metrics"
+    )
     public_url: str = Field(default="", description="the gateway as Twilio reaches it, no path")
     twilio_account: Path = Field(
         default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"

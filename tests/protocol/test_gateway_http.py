@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
@@ -30,6 +31,8 @@ from sms.providers.twilio import TwilioAccount, TwilioReceipts
 from sms.templates import Templates
 from tests.gateway import LONG, message, queue, until
 from tests.peers.fake_twilio import ACCOUNT_SID, TOKEN
+from tests.scraping import grown, scrape
+from tests.store import FakeClock
 
 PUBLIC_URL = "https://sms.example.org"
 SID = "SM" + "a" * 32
@@ -180,6 +183,28 @@ async def test_the_first_final_state_of_a_message_taken_twice_stays(
 
 
 @pytest.mark.asyncio
+async def test_a_delivery_is_timed_once_however_often_it_is_told(
+    store: Store, clock: FakeClock
+) -> None:
+    before = await scrape(store)
+    _, attempt_id = hand_over(store)
+    async with gateway(store) as twilio:
+        for status, seconds in (("sent", 1), ("delivered", 4), ("delivered", 60)):
+            clock.advance(timedelta(seconds=seconds))
+            await twilio.call_back(attempt_id, callback(status))
+        _, blocked_id = hand_over(store)
+        await twilio.call_back(blocked_id, callback("undelivered"))
+    after = await scrape(store)
+    counted = {"state": MessageState.DELIVERED, "provider": "twilio"}
+    assert grown(before, after, "svi_receipts_total", **counted) == 2
+    grew = [
+        grown(before, after, f"svi_message_delivery_seconds_{part}", provider="twilio")
+        for part in ("count", "sum")
+    ]
+    assert grew == [1, 5]
+
+
+@pytest.mark.asyncio
 async def test_receipts_wait_for_a_database_that_is_away(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +214,7 @@ async def test_receipts_wait_for_a_database_that_is_away(
     message_id, attempt_id = hand_over(store)
     away, receipt = True, outbox.receipt
 
-    def unless_away(*arguments: object) -> bool:
+    def unless_away(*arguments: object) -> outbox.Kept | None:
         if away:
             raise StoreDownError("database: away")
         return receipt(*arguments)  # type: ignore[arg-type]
@@ -219,7 +244,7 @@ async def test_a_held_receipt_that_fails_holds_up_no_other(
     message_id, attempt_id = hand_over(store)
     away, faults, receipt = True, [ValueError("a bug")], outbox.receipt
 
-    def fails_at_first(*arguments: object) -> bool:
+    def fails_at_first(*arguments: object) -> outbox.Kept | None:
         if away:
             raise StoreDownError("database: away")
         if faults:
@@ -368,15 +393,16 @@ async def test_without_its_database_the_gateway_lives_but_is_not_ready(
 async def test_a_stuck_database_does_not_hang_the_probe(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sms.http.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("sms.probe.PROBE_SECONDS", 0.1)
     unstuck = threading.Event()
     asked: list[float] = []
 
-    def stuck(_: Store) -> int | None:
+    def stuck(_: Store) -> int:
         asked.append(time.monotonic())
-        return 0 if unstuck.wait(LONG) else None
+        assert unstuck.wait(LONG)
+        return 0
 
-    monkeypatch.setattr("sms.http._overdue", stuck)
+    monkeypatch.setattr("sms.http.overdue", stuck)
     async with gateway(store) as waiting:
         for _ in range(5):
             assert (await waiting.get("/readyz"))[0] == 503

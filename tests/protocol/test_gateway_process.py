@@ -101,6 +101,26 @@ async def test_it_works_until_it_is_told_to_stop(environment: dict[str, str], st
         assert personal not in log
 
 
+async def test_metrics_are_on_a_port_of_their_own(
+    environment: dict[str, str], store: Store
+) -> None:
+    port = str(free_port())
+    with gateway(environment | {"SVI_METRICS_PORT": port}) as process:
+        await until(lambda: ready(environment), 20)
+        assert "svi_database_up 1.0" in metrics(port)
+        assert 'svi_dispatcher_working{provider="twilio"} 1.0' in metrics(port)
+        for public in ("SVI_GATEWAY_PORT", "SVI_API_PORT"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                metrics(environment[public])
+        process.terminate()
+        assert await ended(process) == ("ready\n", "")
+
+
+def metrics(port: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
 async def test_alone_it_makes_its_own_home(environment: dict[str, str], tmp_path: Path) -> None:
     home = tmp_path / "new"
     with gateway(environment | {"SVI_HOME": str(home)}) as process:

@@ -210,9 +210,11 @@ def _finish(result: Result, of: int = -1) -> Callable[["Story"], None]:
 
 
 def _receipt(state: MessageState, of: int = -1) -> Callable[["Story"], None]:
-    return lambda story: story.known.append(
-        outbox.receipt(story.store, story.claims[of].attempt_id, "SM1", state)
-    )
+    def take(story: "Story") -> None:
+        kept = outbox.receipt(story.store, story.claims[of].attempt_id, "SM1", state)
+        story.known.append(kept is not None)
+
+    return take
 
 
 def _replace(story: "Story") -> None:
@@ -481,7 +483,7 @@ def test_a_damaged_doubt_holds_up_nobody_and_is_refused_in_the_end(
 
 def test_a_receipt_of_nothing_we_sent_is_unknown(store: Store) -> None:
     add(store)
-    assert outbox.receipt(store, uuid4(), "SM1", MessageState.DELIVERED) is False
+    assert outbox.receipt(store, uuid4(), "SM1", MessageState.DELIVERED) is None
 
 
 def test_when_and_as_what_the_provider_took_it(store: Store, clock: FakeClock) -> None:
