@@ -38,9 +38,9 @@ long: .venv/ready speech
 	$(BIN)/pytest -q -n 4 $(LONG)
 
 # Third-party judges: Twilio's contract served by Prism, webhooks signed by npm twilio, an SMSC of
-# npm smpp, segments counted by Twilio's calculator.
+# npm smpp, segments counted by Twilio's calculator, alarms and metrics read by Prometheus.
 peers: .venv/ready tests/peers/node_modules
-	@tools/packages.sh postgresql openssl
+	@tools/packages.sh postgresql openssl prometheus
 	$(BIN)/pytest -q tests/peers
 
 acceptance: .venv/ready asterisk

@@ -81,6 +81,12 @@ class Compose:
     sip_port: int
     gateway_port: int
     api_port: int
+    metrics_port: int
+
+    @property
+    def http_ports(self) -> tuple[int, ...]:
+        """What the gateway listens on."""
+        return self.gateway_port, self.api_port, self.metrics_port
 
     def run(self, *command: str, seconds: float = COMMAND_SECONDS) -> str:
         """Run a command in the repository; give what it prints."""
@@ -186,7 +192,7 @@ def _make_project(folder: Path) -> Compose:
     (folder / "storage.conf").write_text(STORAGE)
     (folder / "containers.conf").write_text(ENGINE)
     sip_port = free_port(socket.SOCK_DGRAM)
-    gateway_port, api_port = (free_port(socket.SOCK_STREAM) for _ in range(2))
+    gateway_port, api_port, metrics_port = (free_port(socket.SOCK_STREAM) for _ in range(3))
     settings = {
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         "CONTAINERS_CONF": str(folder / "containers.conf"),
@@ -200,8 +206,10 @@ def _make_project(folder: Path) -> Compose:
         "SVI_RTP_END": str(RTP.stop - 1),
         "SVI_GATEWAY_PORT": str(gateway_port),
         "SVI_API_PORT": str(api_port),
+        "SVI_METRICS_PORT": str(metrics_port),
     }
-    return Compose(os.environ | settings, folder / "secrets", sip_port, gateway_port, api_port)
+    ports = (sip_port, gateway_port, api_port, metrics_port)
+    return Compose(os.environ | settings, folder / "secrets", *ports)
 
 
 @contextmanager
@@ -314,9 +322,15 @@ def test_a_web_stack_of_this_machine_reaches_the_api(project: Compose) -> None:
         assert answer.status == 401
 
 
+def test_a_prometheus_of_this_machine_reads_the_metrics(project: Compose) -> None:
+    url = f"http://127.0.0.1:{project.metrics_port}/metrics"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert b"svi_database_up 1.0" in answer.read()
+
+
 def test_nothing_listens_but_sip_rtp_and_the_gateway(project: Compose) -> None:
     published = {f"udp {PUBLIC}:{port}" for port in (project.sip_port, *RTP)}
-    published |= {f"tcp 127.0.0.1:{port}" for port in (project.gateway_port, project.api_port)}
+    published |= {f"tcp 127.0.0.1:{port}" for port in project.http_ports}
     keepers = {
         Path(project.inspect(service, "{{.ConmonPidFile}}")).read_text() for service in SERVICES
     }

@@ -26,6 +26,7 @@ PUBLISHED = {
     "gateway": [
         "127.0.0.1:${SVI_GATEWAY_PORT:-4580}:4580",
         "127.0.0.1:${SVI_API_PORT:-4581}:4581",
+        "127.0.0.1:${SVI_METRICS_PORT:-4582}:4582",
     ],
 }
 NEVER_PUBLISHED = ("postgres", "schema", "voice")
@@ -41,9 +42,11 @@ def test_only_sip_rtp_and_the_loopback_are_published() -> None:
 def test_the_ports_published_are_those_that_the_gateway_listens_on() -> None:
     settings = Settings()
     inside = [int(port.rsplit(":", 1)[1]) for port in PUBLISHED["gateway"]]
-    assert inside == [settings.gateway_port, settings.api_port]
     environment = SERVICES["gateway"]["environment"]
-    assert environment["SVI_GATEWAY_HOST"] == environment["SVI_API_HOST"] == EVERYWHERE
+    metrics_port = int(environment["SVI_METRICS_PORT"])  # there are no metrics without it
+    assert inside == [settings.gateway_port, settings.api_port, metrics_port]
+    for listener in ("GATEWAY", "API", "METRICS"):
+        assert environment[f"SVI_{listener}_HOST"] == EVERYWHERE
     assert not environment.keys() & {"SVI_GATEWAY_PORT", "SVI_API_PORT"}
 
 

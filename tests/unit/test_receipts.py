@@ -33,7 +33,8 @@ def accept(store: Store, claimed: Claim, names: tuple[str, ...] = NAMES) -> None
 
 
 def tell(store: Store, name: str, state: MessageState = DELIVERED) -> bool:
-    return outbox.part_receipt(store, "smpp", name, state)
+    """Say whether the attempt is known that is told of."""
+    return outbox.part_receipt(store, "smpp", name, state) is not None
 
 
 def state(store: Store, message_id: UUID) -> str:
@@ -111,7 +112,7 @@ def test_a_name_given_again_means_the_newer_message(store: Store) -> None:
 def test_names_are_their_provider_s(store: Store) -> None:
     message_id = queue(store)
     accept(store, claim(store), ("a1",))
-    assert outbox.part_receipt(store, "other", "a1", DELIVERED) is False
+    assert outbox.part_receipt(store, "other", "a1", DELIVERED) is None
     assert state(store, message_id) == MessageState.ACCEPTED
 
 
