@@ -344,8 +344,9 @@ def _shows_nothing(error: StoreError) -> None:
     assert error.__cause__ is None
 
 
-def test_a_schema_of_a_newer_version_is_said(database: Database) -> None:
-    with database.write() as transaction:
+def test_a_schema_of_a_newer_version_is_said(empty: Database) -> None:
+    empty.migrate()
+    with empty.write() as transaction:
         transaction.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreError, match="version plus récente"):
-        database.migrate()
+        empty.migrate()
