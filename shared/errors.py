@@ -6,7 +6,7 @@ class StoreError(Exception):
 
 
 class StoreDownError(StoreError):
-    """The database does not answer, or not in time: nothing was changed, try again later."""
+    """The database, or a key of the day, is out of reach: nothing was changed, try again later."""
 
 
 class SettingsError(StoreError):

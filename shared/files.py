@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.errors import SettingsError
@@ -26,17 +26,36 @@ def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def _write_whole(path: Path, text: str, mode: int) -> None:
+    with _part(path, text, mode, path) as part:
+        os.replace(part, path)
+
+
+def write_first(path: Path, text: str, *, mode: int) -> None:
+    """Put `text` in `path`, unless there is a file: of several processes at once one succeeds.
+
+    Nobody ever sees a part of it. What root makes is the folder's owner's.
+    """
+    with _part(path, text, mode, path.parent) as part:
+        with suppress(FileExistsError):
+            os.link(part, path)
+        os.unlink(part)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _part(path: Path, text: str, mode: int, like: Path) -> Iterator[str]:
+    """Write a file that can become `path`, and delete it if it did not; root's is as `like` is."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)
-            if os.geteuid() == 0 and path.exists():
-                before = path.stat()
+            if os.geteuid() == 0 and like.exists():
+                before = like.stat()
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        yield name
     except BaseException:
         os.unlink(name)
         raise
@@ -54,7 +73,7 @@ def sync_folder(folder: Path) -> None:
 def remove_parts(path: Path) -> None:
     """Delete what a `write_whole` that was killed left; nobody else may be writing that file."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        part.unlink()
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -4,10 +4,8 @@ A process that runs learns of a new sealing key by itself: it reads the file aga
 changed, and when it meets a version that it does not know (docs/decisions/0005).
 """
 
-import base64
 import hmac
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,15 +14,13 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.clock import Clock, system_clock
+from shared.day_keys import DayKeys
 from shared.errors import SealError, SettingsError
 from shared.files import alone, read_private, remove_parts, write_whole
+from shared.sealing import decode_key, encode_key, new_key, open_under, seal_under
 
-KEY_BYTES = 32
-NONCE_BYTES = 12
 VERSION_BYTES = 2
 
 log = structlog.get_logger(__name__)
@@ -32,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class KeyRing:
-    """AEAD keys by version, and the HMAC keys of blind indexes and pseudonyms.
+    """AEAD keys by version, the HMAC keys of blind indexes and pseudonyms, and the keys of the day.
 
     The indexing key is for ever; the others change by `refresh`, which replaces each of them whole.
     """
@@ -41,6 +37,7 @@ class KeyRing:
     sealing: Mapping[int, bytes] = field(repr=False)
     indexing: bytes = field(repr=False)
     pseudonyms: bytes = field(repr=False)
+    days: DayKeys = field(repr=False, compare=False)
     pseudonyms_since: datetime | None = field(default=None, repr=False)  # None: nobody knows
     path: Path | None = field(default=None, repr=False, compare=False)
     _stamp: tuple[int, int] | None = field(default=None, repr=False, compare=False)
@@ -56,25 +53,30 @@ class KeyRing:
                 raise SettingsError(f"{path}: existe déjà, et n'est jamais remplacé")
             ring = cls(
                 current=1,
-                sealing={1: secrets.token_bytes(KEY_BYTES)},
-                indexing=secrets.token_bytes(KEY_BYTES),
-                pseudonyms=secrets.token_bytes(KEY_BYTES),
+                sealing={1: new_key()},
+                indexing=new_key(),
+                pseudonyms=new_key(),
                 pseudonyms_since=clock(),
+                days=DayKeys.beside(path),
             )
             ring.save(path)
         return ring
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the keys; SettingsError if the file is missing, damaged or readable by others."""
+    def load(cls, path: Path, days: DayKeys | None = None) -> Self:
+        """Read the keys; SettingsError if the file is missing, damaged or readable by others.
+
+        Those of the day are beside it, unless told otherwise.
+        """
         stamp = _stamp_of(path)  # before it is read: what is written meanwhile is read again
         try:
             data = json.loads(read_private(path))
             ring = cls(
                 current=int(data["current"]),
-                sealing={_version(v): _decode(key) for v, key in data["sealing"].items()},
-                indexing=_decode(data["indexing"]),
-                pseudonyms=_decode(data["pseudonyms"]),
+                sealing={_version(v): decode_key(key) for v, key in data["sealing"].items()},
+                indexing=decode_key(data["indexing"]),
+                pseudonyms=decode_key(data["pseudonyms"]),
+                days=days or DayKeys.beside(path),
                 pseudonyms_since=_instant(data.get("pseudonyms_since")),
                 path=path,
                 _stamp=stamp,
@@ -92,9 +94,9 @@ class KeyRing:
         text = json.dumps(
             {
                 "current": self.current,
-                "sealing": {str(v): _encode(key) for v, key in self.sealing.items()},
-                "indexing": _encode(self.indexing),
-                "pseudonyms": _encode(self.pseudonyms),
+                "sealing": {str(v): encode_key(key) for v, key in self.sealing.items()},
+                "indexing": encode_key(self.indexing),
+                "pseudonyms": encode_key(self.pseudonyms),
                 "pseudonyms_since": self.pseudonyms_since and self.pseudonyms_since.isoformat(),
             },
             indent=2,
@@ -125,10 +127,8 @@ class KeyRing:
     def seal(self, plain: bytes, *binding: str) -> bytes:
         """Encrypt `plain` so that it opens only with the same binding (row, column, kind)."""
         self.refresh()
-        nonce, current = secrets.token_bytes(NONCE_BYTES), self.current
-        version = prefix(current)
-        cipher = AESGCM(self.sealing[current])
-        return version + nonce + cipher.encrypt(nonce, plain, _associated(version, binding))
+        current = self.current
+        return seal_under(self.sealing[current], prefix(current), plain, binding)
 
     def open(self, sealed: bytes, *binding: str) -> bytes:
         """Decrypt what `seal` made; SealError if it was altered or belongs elsewhere."""
@@ -139,11 +139,7 @@ class KeyRing:
         key = self.sealing.get(number)
         if key is None:
             raise SealError("sealed under a key that is not in the key ring")
-        nonce, cipher_text = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
-        try:
-            return AESGCM(key).decrypt(nonce, cipher_text, _associated(version, binding))
-        except (InvalidTag, ValueError):
-            raise SealError("altered, or not sealed for this row") from None
+        return open_under(key, version, rest, binding)
 
     def index(self, kind: str, value: str) -> bytes:
         """Give a keyed blind index: equal values can be found, none can be read (32 bytes)."""
@@ -182,10 +178,6 @@ def _stamp_of(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _associated(version: bytes, binding: tuple[str, ...]) -> bytes:
-    return version + json.dumps(binding).encode()
-
-
 def _version(text: str) -> int:
     version = int(text)
     if not 0 < version < 1 << 8 * VERSION_BYTES:
@@ -200,14 +192,3 @@ def _instant(text: str | None) -> datetime | None:
     if instant.tzinfo is None:
         raise ValueError("an instant needs its time zone")
     return instant
-
-
-def _encode(key: bytes) -> str:
-    return base64.b64encode(key).decode("ascii")
-
-
-def _decode(text: str) -> bytes:
-    key = base64.b64decode(text, validate=True)
-    if len(key) != KEY_BYTES:
-        raise ValueError("a key has 32 bytes")
-    return key

@@ -2,26 +2,30 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import LargeBinary, and_, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit_seal, idempotency, throttles
 from shared.clock import DAY
+from shared.day_keys import HEAD_BYTES, day_of
 from shared.models import (
     AgentTask,
     CallRecord,
     LetterRun,
     LoginSession,
     Message,
+    MessageState,
     SendAttempt,
     SentPart,
     VerificationCode,
 )
 from shared.rules import Retention
 from shared.store import Store
+
+UNDER_WAY = (MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN)
 
 Forget = Callable[[Transaction, datetime], None]
 
@@ -73,7 +77,8 @@ def table(rules: Retention) -> tuple[Kept, ...]:
     audit, calls, tasks = rules.audit_days, rules.call_days, rules.task_days
     messages = rules.message_days
     return (
-        # What audit_seal.py and outbox.py forget has no function here.
+        # What audit_seal.py and outbox.py forget has no function here; `drop_day_keys` below goes
+        # on with the texts of messages, in copies of the database.
         Kept("audit", audit, "D15, D16: who changed and read what", None),
         Kept("texts of messages", 0, "D12, D16: until accepted or expired", None),
         Kept("call records", calls, "D16: complaints", _older(CallRecord.started_at, calls)),
@@ -103,3 +108,40 @@ def tidy(store: Store) -> None:
                 kept.forget(transaction, now)
     if store.database.sqlite:
         audit_seal.purge(store, rules.audit_days)
+
+
+def drop_day_keys(store: Store) -> None:
+    """Destroy the keys of days of which no message is under way any more (D12, D16).
+
+    Those of today and of its neighbours stay: what was sealed just now may not be committed yet,
+    and the clock of another machine may be a little ahead.
+    """
+    today = store.clock().date()
+    over = {day for day in store.keys.days.days() if abs(day - today) > DAY}
+    if over:
+        for day in over - _days_under_way(store):
+            store.keys.days.drop(day)
+
+
+def _days_under_way(store: Store) -> set[date]:
+    """Give the days under whose keys something is that may still go out.
+
+    What is past its life never does: not even a letter, of a run that the printer never confirmed.
+    """
+    under_way = (
+        select(
+            *(
+                func.substr(column, 1, HEAD_BYTES, type_=LargeBinary)
+                for column in (
+                    Message.destination_sealed,
+                    Message.content_sealed,
+                    Message.text_sealed,
+                )
+            )
+        )
+        .where(Message.state.in_(UNDER_WAY), Message.expires_at > store.clock())
+        .distinct()
+    )
+    with store.database.read() as transaction:
+        heads = {head for row in transaction.execute(under_way) for head in row}
+    return {day for head in heads if head and (day := day_of(head))}

@@ -6,7 +6,6 @@ nothing is under it any more, nor can come under it (docs/decisions/0005). After
 again.
 """
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from shared import (
     bascule,
     before,
     credentials,
+    day_keys,
     idempotency,
     key_check,
     outbox,
@@ -43,7 +43,7 @@ from shared import (
 )
 from shared.errors import SealError, SettingsError
 from shared.files import write_whole
-from shared.keyring import KEY_BYTES, VERSION_BYTES, KeyRing, changing, prefix
+from shared.keyring import VERSION_BYTES, KeyRing, changing, prefix
 from shared.models import (
     AuditEntry,
     Base,
@@ -58,6 +58,7 @@ from shared.models import (
 from shared.origin import ADMIN
 from shared.progress import Progress
 from shared.rules import Retention
+from shared.sealing import new_key
 from shared.store import Store
 
 BATCH = 200  # rows: the turn to write that they take on SQLite is short
@@ -91,6 +92,7 @@ MESSAGE = ("destination", "content", "text")
 
 TABLE = (
     *(_column(Person, name, people.binding) for name in PERSON),
+    # Until the release after 0.1.0: messages queued before there were keys of the day.
     *(_column(Message, name, outbox.binding) for name in MESSAGE),
     Sealed(Credential, "hash_sealed", credentials.binding),
     Sealed(WebAccount, "provisional_sealed", provisional.binding),
@@ -125,7 +127,7 @@ def add_key(ring: KeyRing, path: Path) -> int:
 def _add(ring: KeyRing, path: Path) -> int:
     version = max(ring.sealing) + 1
     write_whole(_backup(path), path.read_text(encoding="utf-8"), mode=0o600)
-    ring.sealing = {**ring.sealing, version: secrets.token_bytes(KEY_BYTES)}
+    ring.sealing = {**ring.sealing, version: new_key()}
     ring.save(path)
     return version
 
@@ -166,7 +168,7 @@ def renew_pseudonyms(ring: KeyRing, path: Path, now: datetime) -> None:
     """Destroy the key of the pseudonyms of call records: older ones lead to nobody (D16)."""
     with changing(path):
         ring.refresh()
-        ring.pseudonyms, ring.pseudonyms_since = secrets.token_bytes(KEY_BYTES), now
+        ring.pseudonyms, ring.pseudonyms_since = new_key(), now
         ring.save(path)
 
 
@@ -284,7 +286,8 @@ def _reseal_batch(store: Store, sealed: Sealed, after: Key | None) -> dict[Key, 
 def _under_old(store: Store, sealed: Sealed) -> ColumnElement[bool]:
     column = getattr(sealed.model, sealed.column)
     version = func.substr(column, 1, VERSION_BYTES, type_=LargeBinary)
-    return and_(column.is_not(None), version != prefix(store.keys.current))
+    others = version.not_in([prefix(store.keys.current), day_keys.MARK])
+    return and_(column.is_not(None), others)
 
 
 def _reseal(store: Store, sealed: Sealed, row: Base) -> bool:

@@ -6,6 +6,7 @@ from typing import Self
 
 from shared.clock import Chance, Clock, fair_chance, system_clock
 from shared.database import Database
+from shared.day_keys import DayKeys
 from shared.hashing import Hasher
 from shared.keyring import KeyRing
 from shared.rules import Rules
@@ -23,11 +24,11 @@ class Store:
     chance: Chance = fair_chance
 
     @classmethod
-    def open(cls, url: str, keys: Path, rules: Rules) -> Self:
+    def open(cls, url: str, keys: Path, rules: Rules, days: DayKeys | None = None) -> Self:
         """Open a store whose schema and key ring exist."""
         return cls(
             database=Database(url),
-            keys=KeyRing.load(keys),
+            keys=KeyRing.load(keys, days),
             rules=rules,
             hasher=Hasher(rules.argon2),
             clock=system_clock,

@@ -18,12 +18,14 @@ from ivr.script import Script
 from ivr.script_files import load_script
 from shared import key_check
 from shared.audit_seal import seal_new
+from shared.clock import system_clock
 from shared.database import Database
+from shared.day_keys import DayKeys
 from shared.errors import StoreDownError, StoreError
 from shared.keyring import KeyRing
 from shared.letters.status import warn_of_late
 from shared.reasons import reason_in_french
-from shared.retention import tidy
+from shared.retention import drop_day_keys, tidy
 from shared.rotation import note_pseudonyms, warn_of_pseudonyms
 from shared.rules import load_rules
 from shared.schema import Schema
@@ -57,11 +59,13 @@ def raise_file_limit() -> None:
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the folder, the key ring and the schema of an empty database."""
+    """Make the folder, the keys and the schema of an empty database."""
     for folder in (settings.home, settings.logs, settings.prompts):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not settings.keys.exists():
         KeyRing.create(settings.keys)
+    # A folder that can't be used is known now, and not at the first message.
+    DayKeys(settings.day_keys).key(system_clock().date())
     with open_database(settings) as database:
         if database.schema().revision is None:  # others are upgraded by `svi db` alone
             database.migrate()
@@ -86,7 +90,14 @@ def open_store(settings: Settings) -> Iterator[Store]:
         raise _no_keys(settings)
     _return_large_blocks()
     with (
-        closing(Store.open(settings.url, settings.keys, load_rules(settings.rules))) as store,
+        closing(
+            Store.open(
+                settings.url,
+                settings.keys,
+                load_rules(settings.rules),
+                DayKeys(settings.day_keys),
+            )
+        ) as store,
         _database_named(settings),
     ):
         check_schema(store.database.schema())
@@ -143,6 +154,7 @@ def housekeeping(store: Store) -> Iterator[None]:
         for work, seconds in (
             (seal_new, SEAL_SECONDS),
             (tidy, TIDY_SECONDS),
+            (drop_day_keys, TIDY_SECONDS),
             (warn_of_late, TIDY_SECONDS),
             (note_pseudonyms, TIDY_SECONDS),
             (warn_of_pseudonyms, TIDY_SECONDS),

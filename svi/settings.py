@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ivr.script_files import DEFAULT_FOLDER
+from shared.day_keys import DayKeys
 from shared.letters.texts import DEFAULT_FILE as LETTER_TEXTS
 from shared.rules import DEFAULT_FILE
 from sms.providers.smpp import PORT, ReceiptIds
@@ -29,6 +30,10 @@ class Settings(BaseSettings):
     keys: Path = Field(
         default_factory=lambda data: data["home"] / "keys.json",
         description="the key ring, outside the database (D13); mode 0600",
+    )
+    day_keys: Path = Field(
+        default_factory=lambda data: DayKeys.beside(data["keys"]).folder,
+        description="keys of the day's messages (D12): the same folder for all, in no backup",
     )
     database_url: str = Field(default="", description="default: SQLite in SVI_HOME", repr=False)
     rules: Path = Field(

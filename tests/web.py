@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import select
 
-from shared import bascule, credentials, recovery
+from shared import bascule, credentials, outbox, recovery
 from shared.models import Account, Message, Person, Role, Route, Situation
 from shared.origin import Origin
 from shared.people import PersonData, seal_person
@@ -124,8 +124,8 @@ def sent(store: Store) -> list[Sent]:
         Sent(
             route=Route(row.route),
             template=row.template,
-            destination=_open(store, row, "destination"),
-            content=json.loads(_open(store, row, "content")),
+            destination=outbox.opened(store, row, "destination"),
+            content=json.loads(outbox.opened(store, row, "content")),
         )
         for row in rows
     ]
@@ -146,8 +146,3 @@ def with_passage(store: Store, **line: object) -> Store:
     passage = Passage.model_validate(line)
     rules = store.rules.model_copy(update={"transition": (*store.rules.transition, passage)})
     return replace(store, rules=rules)
-
-
-def _open(store: Store, row: Message, column: str) -> str:
-    sealed: bytes = getattr(row, f"{column}_sealed")
-    return store.keys.open(sealed, "message", str(row.id), column).decode()

@@ -52,9 +52,7 @@ def _waiting(store: Store) -> list[str]:
 
 
 def _password(store: Store, message: Message) -> str:
-    assert message.content_sealed is not None
-    content = store.keys.open(message.content_sealed, "message", str(message.id), "content")
-    password: str = json.loads(content)["password"]
+    password: str = json.loads(outbox.opened(store, message, "content"))["password"]
     return password
 
 

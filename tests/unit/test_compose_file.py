@@ -32,6 +32,7 @@ PUBLISHED = {
 NEVER_PUBLISHED = ("postgres", "schema", "voice")
 ENDS = "schema"  # once its work is done; the others run on
 SECRET_NAME = re.compile("PASSWORD|SECRET|TOKEN|KEY|ACCOUNT", re.IGNORECASE)
+DAY_KEYS = "/var/lib/svi/day-keys"
 CREDENTIAL_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 
 
@@ -76,7 +77,7 @@ def test_no_environment_holds_a_secret(file: str) -> None:
     services = yaml.safe_load((REPOSITORY / file).read_text("utf-8"))["services"]
     for service in services.values():
         for name, value in service.get("environment", {}).items():
-            assert not SECRET_NAME.search(name) or value.startswith("/run/secrets/")
+            assert not SECRET_NAME.search(name) or value.startswith(("/run/secrets/", DAY_KEYS))
             assert not CREDENTIAL_IN_URL.search(value)
 
 
@@ -96,6 +97,19 @@ def test_only_what_ends_can_alter_the_audit() -> None:
     assert holders == {"postgres", ENDS}
     for name in ("voice", "gateway"):
         assert "//svi@postgres/svi?" in SERVICES[name]["environment"]["SVI_DATABASE_URL"]
+
+
+def test_who_seals_messages_and_who_sends_them_have_the_same_keys_of_the_day() -> None:
+    """In a volume of its own: no backup of another one may hold it (D12)."""
+    holders = {
+        name
+        for name, service in SERVICES.items()
+        if f"day-keys:{DAY_KEYS}" in service.get("volumes", [])
+    }
+    assert holders == {"voice", "gateway"}
+    assert "day-keys" in COMPOSE["volumes"]
+    for name in holders:
+        assert SERVICES[name]["environment"]["SVI_DAY_KEYS"] == DAY_KEYS
 
 
 def test_services_wait_for_what_they_stand_on() -> None:

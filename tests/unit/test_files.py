@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.files import read_private, write_whole
+from shared.files import read_private, write_first, write_whole
 
 
 def test_it_replaces_what_was_there(tmp_path: Path) -> None:
@@ -38,6 +38,38 @@ def test_what_root_replaces_stays_its_owner_s(
     monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
     write_whole(path, "new")
     assert given == ([owner] if kept else [])
+
+
+def test_the_first_of_several_stays(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_first(path, "first", mode=0o600)
+    write_first(path, "second", mode=0o600)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("first", 0o600)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_root_makes_first_is_the_folder_s_owner_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a key made by root could not be read by the service."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+    write_first(tmp_path / "file", "text", mode=0o600)
+    assert given == [(tmp_path.stat().st_uid, tmp_path.stat().st_gid)]
+
+
+@pytest.mark.parametrize("step", ["fchmod", "fsync", "link"])
+def test_a_failure_leaves_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_first(tmp_path / "file", "text", mode=0o600)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("step", ["fchmod", "fsync", "replace"])

@@ -112,6 +112,15 @@ def test_a_new_pseudonym_key_is_audited_by_itself(store: Store, clock: FakeClock
         _until(audited)
 
 
+def test_keys_of_days_gone_by_are_destroyed_by_themselves(store: Store, clock: FakeClock) -> None:
+    """D12, D16: a service that runs leaves no backup readable for long."""
+    today = clock.now.date()
+    store.keys.days.key(today)
+    clock.advance(48 * HOUR)
+    with _kept(store):
+        _until(lambda: today not in store.keys.days.days())
+
+
 @pytest.mark.parametrize(
     ("fault", "why"), [(StoreDownError("away"), "away"), (KeyError("ours"), None)]
 )

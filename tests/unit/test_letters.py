@@ -62,11 +62,8 @@ def states(store: Store) -> list[str]:
 
 def password_in(store: Store) -> str:
     """Read the password that waits, in groups as it is printed (D14)."""
-    [content] = [message.content_sealed for message in messages(store)]
     [message] = messages(store)
-    assert content is not None
-    opened = store.keys.open(content, "message", str(message.id), "content")
-    password: str = json.loads(opened)["password"]
+    password: str = json.loads(outbox.opened(store, message, "content"))["password"]
     return f"{password[:4]} {password[4:]}"
 
 

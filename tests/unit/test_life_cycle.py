@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from shared import life_cycle, resets, sessions
+from shared import life_cycle, outbox, resets, sessions
 from shared.credentials import Login, Refusal, set_secret, verify
 from shared.errors import SessionEndedError
 from shared.life_cycle import Key, MoveRefusedError, UnknownAccountError
@@ -58,12 +58,7 @@ def waiting(store: Store) -> list[str]:
         rows = transaction.scalars(
             select(Message).where(Message.state == "queued").order_by(Message.created_at)
         )
-        return [
-            json.loads(
-                store.keys.open(row.content_sealed or b"", "message", str(row.id), "content")
-            )["password"]
-            for row in rows
-        ]
+        return [json.loads(outbox.opened(store, row, "content"))["password"] for row in rows]
 
 
 def events(store: Store) -> list[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from shared.clock import system_clock
+from shared.errors import StoreDownError
 from shared.keyring import KeyRing
 from svi.__main__ import cli
 from svi.service import open_store, prepare_home
@@ -45,6 +47,30 @@ def test_keys_are_made_where_told_and_never_replaced(
     assert svi("keys", "create").exit_code != 0
     assert KeyRing.load(path) == made
     assert not home.exists()
+
+
+def test_keys_of_the_day_are_beside_the_others_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVI_KEYS", str(tmp_path / "keys"))
+    assert Settings().day_keys == tmp_path / "day-keys"
+    monkeypatch.setenv("SVI_DAY_KEYS", str(tmp_path / "elsewhere"))
+    settings = Settings()
+    prepare_home(settings)
+    with open_store(settings) as store:
+        assert store.keys.days.folder == tmp_path / "elsewhere"
+        assert store.keys.days.days() == {system_clock().date()}
+
+
+@pytest.mark.parametrize("command", ["voice", "gateway"])
+def test_where_no_key_of_the_day_can_be_made_nothing_starts(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVI_DAY_KEYS", str(tmp_path / "none" / "day-keys"))
+    monkeypatch.setenv("SVI_DEMO", "yes")
+    refused = svi(command).exception
+    assert isinstance(refused, StoreDownError)  # one line, by `main`
+    assert str(refused).startswith(f"{tmp_path / 'none' / 'day-keys'}: clés du jour inutilisables")
 
 
 def test_callers_are_never_told_the_address_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import delete, func, select, update
 
-from shared import incident, provisional, recovery, web_accounts
+from shared import incident, outbox, provisional, recovery, web_accounts
 from shared.credentials import Refusal
 from shared.errors import ClosedError
 from shared.life_cycle import Key
@@ -61,13 +61,8 @@ def messages(store: Store) -> list[Message]:
 
 def sent(store: Store) -> list[str]:
     """Give the identifiers that messages carry."""
-    digits = (json.loads(_opened(store, one, "content"))["digits"] for one in messages(store))
+    digits = (json.loads(outbox.opened(store, one, "content"))["digits"] for one in messages(store))
     return [f"P{text}" for text in digits]
-
-
-def _opened(store: Store, message: Message, column: str) -> str:
-    sealed: bytes = getattr(message, f"{column}_sealed")
-    return store.keys.open(sealed, "message", str(message.id), column).decode()
 
 
 def web_account_ids(store: Store) -> list[UUID]:
@@ -163,7 +158,7 @@ def test_it_is_of_the_dossier_that_was_named(store: Store) -> None:
     ask(store, OTHER_NUMBER)
     with store.database.read() as transaction:
         assert transaction.scalars(select(WebAccount.person_id)).all() == [second]
-    assert [_opened(store, one, "destination") for one in messages(store)] == [NEW_MOBILE]
+    assert [outbox.opened(store, one, "destination") for one in messages(store)] == [NEW_MOBILE]
 
 
 def test_an_account_without_one_gets_one(store: Store) -> None:
@@ -183,7 +178,7 @@ def test_it_alone_opens_nothing(store: Store, clock: FakeClock) -> None:
     clock.advance(timedelta(seconds=1))
     claim = Claim(Holder(Identifier.PROVISIONAL, identifier), "Diallo", Route.SMS)
     code_id = recovery.request(store, claim, WEB)
-    code = Secret(json.loads(_opened(store, messages(store)[-1], "content"))["code"])
+    code = Secret(json.loads(outbox.opened(store, messages(store)[-1], "content"))["code"])
     steps = recovery.verify(store, code_id, code, WEB)
     assert steps is not None
     assert recovery.choose_password(store, steps, Secret(WEB_PASSWORD)) == frozenset()
@@ -219,7 +214,7 @@ def test_it_goes_to_the_quickest_contact_that_is_trusted(
     (message,) = messages(store)
     assert message.route == route
     assert message.template == "provisional-identifier"
-    assert _opened(store, message, "destination") == (destination or str(person_id))
+    assert outbox.opened(store, message, "destination") == (destination or str(person_id))
 
 
 def test_it_is_sealed(store: Store) -> None:

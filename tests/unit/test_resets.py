@@ -87,14 +87,9 @@ def count(store: Store, table: type[Base]) -> int:
         return transaction.scalar(select(func.count()).select_from(table)) or 0
 
 
-def opened(store: Store, message: Message, column: str) -> str:
-    sealed: bytes = getattr(message, f"{column}_sealed")
-    return store.keys.open(sealed, "message", str(message.id), column).decode()
-
-
 def sent_password(store: Store, at: int = -1) -> str:
     """Read the password in a message that still waits, as its owner will."""
-    password: str = json.loads(opened(store, messages(store)[at], "content"))["password"]
+    password: str = json.loads(outbox.opened(store, messages(store)[at], "content"))["password"]
     return password
 
 
@@ -226,7 +221,8 @@ def test_every_request_looks_like_that_for_an_unknown_number(
     assert hasher.hashed_like == 1
     left = [message for message in messages(store) if message.id not in before]
     assert [
-        (message.route, message.template, opened(store, message, "destination")) for message in left
+        (message.route, message.template, outbox.opened(store, message, "destination"))
+        for message in left
     ] == ([request_.leaves] if request_.leaves else [])
     assert states(store).count(CredentialState.PENDING) == len(messages(store))
 

@@ -23,6 +23,7 @@ from shared import (
     disclosure,
     dossier,
     life_cycle,
+    outbox,
     password_import,
     provisional,
     resets,
@@ -140,20 +141,14 @@ def _last_password(store: Store) -> str:
     """Give the password of the one message that is on its way."""
     with store.database.read() as transaction:
         message = transaction.scalars(select(Message).where(Message.state == "queued")).one()
-    content = store.keys.open(message.content_sealed or b"", "message", str(message.id), "content")
-    return str(json.loads(content)["password"])
+    return str(json.loads(outbox.opened(store, message, "content"))["password"])
 
 
 def _destinations(store: Store) -> list[str]:
     """Give the telephones that messages on their way go to."""
     with store.database.read() as transaction:
         messages = transaction.scalars(select(Message).where(Message.state == "queued")).all()
-    return [
-        store.keys.open(
-            one.destination_sealed or b"", "message", str(one.id), "destination"
-        ).decode()
-        for one in messages
-    ]
+    return [outbox.opened(store, one, "destination") for one in messages]
 
 
 # Whether a change at that instant is taken back: the window is half open.
