@@ -311,6 +311,14 @@ def test_a_forgotten_password_reaches_the_gateway(project: Compose) -> None:
     assert re.search(r"\b\d{4} \d{4}\b", message["text"])  # D14
 
 
+def test_voice_server_and_gateway_have_the_same_keys_of_the_day(project: Compose) -> None:
+    """D12: what one seals the other opens, with a key in no other volume."""
+    ls = ("ls", "-l", "/var/lib/svi/day-keys")
+    listed = project.in_container("voice", *ls)
+    assert re.search(r"-rw------- 1 svi svi +44 .* \d{4}-\d\d-\d\d$", listed, re.MULTILINE)
+    assert project.in_container("gateway", *ls) == listed
+
+
 def test_asterisk_shows_its_calls_to_the_voice_server(project: Compose) -> None:
     assert project.in_container("voice", "svi", "calls", "--live") == "rien\n"
 
