@@ -1,20 +1,25 @@
 """The texts of our messages: what D14 asks of them, and what `svi check` says of wrong ones."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from shared import notices
 from shared.errors import SettingsError
+from shared.models import Route
 from shared.outbox import TemplateError
 from shared.resets import Template
 from sms import gsm7
-from sms.templates import DEFAULT_FILE, LONGEST, Templates, check
+from sms.templates import BY_MAIL, DEFAULT_FILE, LONGEST, LONGEST_SUBJECT, Templates, check
 
 GOOD = "Caf : {password}. Ne le donnez à personne."
 NOTICES = """\
 [code]
 sender = "Caf"
+text = "{code} {minutes}"
+[code.mail]
+subject = "Code"
 text = "{code} {minutes}"
 [code-old-mobile]
 sender = "Caf"
@@ -22,9 +27,11 @@ text = "{code} {minutes}"
 [web-account-created]
 sender = "Caf"
 text = "Bonjour"
+mail = {subject = "Compte", text = "Bonjour"}
 [provisional-identifier]
 sender = "Caf"
 text = "P{digits}"
+mail = {subject = "Identifiant", text = "P{digits}"}
 """
 OTHER = f'[password-old-mobile]\nsender = "Caf"\ntext = "{GOOD}"\n{NOTICES}'
 
@@ -94,6 +101,97 @@ def test_a_provisional_identifier_is_to_be_kept(texts: Templates) -> None:
     assert "Gardez-le" in text
     assert "mot de passe" not in text  # D14: never together
     assert "Appelez le 3230" in text
+
+
+# By mail
+
+
+@pytest.fixture(scope="module")
+def mails() -> Templates:
+    return Templates.load(route=Route.MAIL)
+
+
+@pytest.mark.parametrize("template", BY_MAIL)
+def test_our_mails_obey_d14_at_more_length(mails: Templates, template: notices.Template) -> None:
+    text = mails.render(template, LONGEST[template])
+    assert text.startswith("Bonjour,\n\n")
+    assert re.search(r"(?i)appelez [a-z ]*le 3230", text)
+    assert "http" not in text
+    assert "www" not in text
+    assert mails.sender(template) == "Caf"
+    assert mails.subject(template)
+
+
+def test_a_code_by_mail(mails: Templates) -> None:
+    """R15: the code in groups, how long it lives."""
+    text = mails.render(notices.Template.CODE, {"code": "012345", "minutes": "15"})
+    assert "est : 012 345\n" in text
+    assert "valable 15 minutes" in text
+    assert "jamais, à personne" in text
+
+
+def test_a_mail_is_written_in_french_letter_for_letter(mails: Templates) -> None:
+    text = mails.render(notices.Template.CODE, {"code": "012345", "minutes": "peut-être « dix »"})
+    assert "peut-être « dix » minutes" in text
+
+
+@pytest.mark.parametrize("template", [name for name in LONGEST if name not in BY_MAIL])
+def test_what_never_goes_by_mail_can_not(mails: Templates, template: str) -> None:
+    """R10: a password goes by SMS."""
+    with pytest.raises(TemplateError, match=f"template {template}: unknown"):
+        mails.render(template, LONGEST[template])
+
+
+def test_an_sms_has_no_subject(texts: Templates) -> None:
+    assert texts.subject(notices.Template.CODE) == ""
+
+
+MAIL = 'subject = "Code"\ntext = "{code} {minutes}"'
+WRONG_MAILS = {
+    "no link": (f'{MAIL[:-1]} https://caf.fr"', "code.mail.text: pas d'adresse"),
+    "no variable": (MAIL.replace("{minutes}", "dix"), "code.mail.text: il faut les variables"),
+    "another variable": (MAIL.replace("{minutes}", "{nir}"), "code.mail.text: il faut les variab"),
+    "a link in the subject": (MAIL.replace("Code", "Sur x.fr"), "code.mail.subject: pas d'adresse"),
+    "a code in the subject": (
+        MAIL.replace("Code", "{code}"),
+        "code.mail.subject: un objet n'a pas de variable",
+    ),
+    "a header after it": (
+        MAIL.replace("Code", "Code\\r\\nBcc: a"),
+        "code.mail.subject: il faut une ligne de 1 à 60 caractères",
+    ),
+    "no subject in it": (MAIL.replace("Code", ""), "code.mail.subject: il faut une ligne"),
+    "too long a subject": (MAIL.replace("Code", "a" * 61), "code.mail.subject: il faut une ligne"),
+    "no subject": ('text = "{code} {minutes}"', "code.mail: il faut subject et text"),
+    "a key too many": (f'{MAIL}\nhtml = "a"', "code.mail: il faut subject et text"),
+    "a number": (MAIL.replace('"Code"', "1"), "code.mail: il faut subject et text"),
+}
+
+
+@pytest.mark.parametrize(("mail", "finding"), WRONG_MAILS.values(), ids=WRONG_MAILS)
+def test_a_wrong_mail_is_refused(tmp_path: Path, mail: str, finding: str) -> None:
+    path = written(tmp_path, f'[password]\nsender = "Caf"\ntext = "{GOOD}"', OTHER)
+    path.write_text(path.read_text("utf-8").replace(f"[code.mail]\n{MAIL}", f"[code.mail]\n{mail}"))
+    [found] = check(path)
+    assert found.startswith(f"{path}: {finding}")
+    with pytest.raises(SettingsError, match=r"code\.mail"):
+        Templates.load(path, Route.MAIL)
+
+
+def test_a_mail_that_is_missing_or_never_sent(tmp_path: Path) -> None:
+    password = f'[password]\nsender = "Caf"\ntext = "{GOOD}"'
+    path = written(tmp_path, password, OTHER.replace(f"[code.mail]\n{MAIL}\n", ""))
+    assert check(path) == [
+        f"{path}: code.mail: il faut subject et text, deux textes entre guillemets"
+    ]
+    path = written(tmp_path, f'{password}\nmail = {{subject = "a", text = "{{password}}"}}')
+    assert check(path) == [f"{path}: password.mail: ce modèle ne part pas par courriel"]
+
+
+def test_the_longest_subject_is_taken(tmp_path: Path) -> None:
+    longest = OTHER.replace('"Code"', f'"{"é" * LONGEST_SUBJECT}"')
+    path = written(tmp_path, f'[password]\nsender = "Caf"\ntext = "{GOOD}"', longest)
+    assert check(path) == []
 
 
 def test_our_file_has_no_fault() -> None:
