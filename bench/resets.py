@@ -13,6 +13,7 @@ from bench.figures import percentile
 from bench.stores import CAISSE, PASSWORD, mobile, number, origin, stores
 from shared import resets
 from shared.database import POOL_SIZE
+from shared.models import Route
 from shared.outbox import Report, Result
 from shared.store import Store
 from sms.dispatcher import Dispatcher
@@ -32,6 +33,7 @@ class Witness:
 
     expected: int
     name: str = "witness"
+    route: Route = Route.SMS
     seen: dict[str, float] = field(default_factory=dict)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -118,15 +118,22 @@ def announce(store: Store, transaction: Connection) -> None:
         transaction.execute(_NOTIFY)
 
 
-def claim(store: Store, provider: str, render: Render, limit: int, kept: int = 0) -> list[Claim]:
-    """Take due messages and commit an attempt for each; on both databases.
+def claim(  # noqa: PLR0913 - for whom, how, how many
+    store: Store,
+    provider: str,
+    render: Render,
+    limit: int,
+    kept: int = 0,
+    route: Route = Route.SMS,
+) -> list[Claim]:
+    """Take due messages of a route and commit an attempt for each; on both databases.
 
     The most urgent come first, of these the oldest; `kept` of the `limit` places are for those
     that somebody waits for.
     """
     now = store.clock()
     with store.database.begin() as transaction:
-        rows = _due(transaction, now, limit, kept)
+        rows = _due(transaction, now, limit, kept, route)
         ready = [_ready(store, transaction, _Held._make(row), render, now) for row in rows]
         taken = [one for one in ready if one is not None]
         if taken:
@@ -134,13 +141,16 @@ def claim(store: Store, provider: str, render: Render, limit: int, kept: int = 0
     return [claimed for claimed, _ in taken]
 
 
-def _due(transaction: Connection, now: datetime, limit: int, kept: int) -> list[Row[Any]]:
+def _due(
+    transaction: Connection, now: datetime, limit: int, kept: int, route: Route
+) -> list[Row[Any]]:
     """Ask for each priority by itself: a campaign's rows that wait for their hour cost nothing."""
     rows: list[Row[Any]] = []
     for priority in Priority:
         room = (limit if priority in AWAITED else limit - kept) - len(rows)
         if room > 0:
-            rows += transaction.execute(_DUE, {"now": now, "limit": room, "priority": priority})
+            wanted = {"route": route, "now": now, "limit": room, "priority": priority}
+            rows += transaction.execute(_DUE, wanted)
     return rows
 
 
@@ -197,11 +207,15 @@ def part_receipt(store: Store, provider: str, provider_id: str, state: MessageSt
         return _follow(transaction, attempt_id, provider_id, of_all, now)
 
 
-def recover(store: Store) -> None:
-    """Move on what waits for time alone: lost leases, expiry, and the repeat of D19."""
+def recover(store: Store, route: Route = Route.SMS) -> None:
+    """Move on what waits for time alone: lost leases, expiry, and the repeat of D19.
+
+    Messages of another route are not repeated: their own dispatcher looks them up before.
+    """
     now = store.clock()
     lease_ends = now + timedelta(seconds=store.rules.outbox.lease_seconds)
     repeat_at = now + timedelta(seconds=store.rules.outbox.uncertain_seconds)
+    ours = Message.route == route
     with store.database.write() as transaction:
         # Two of these at once could each wait for rows that the other has.
         store.database.lock(transaction, store.keys.index("lock", "outbox"))
@@ -228,13 +242,13 @@ def recover(store: Store) -> None:
             _free(
                 Message.state == MessageState.UNCERTAIN,
                 Message.next_at <= now,
-                Message.repeated | (Message.expires_at <= now),
+                (Message.repeated & ours) | (Message.expires_at <= now),
             ),
         )
         transaction.execute(lost, {"now": now})
         transaction.execute(
             update(Message)
-            .where(_free(Message.state == MessageState.UNCERTAIN, Message.next_at <= now))
+            .where(_free(Message.state == MessageState.UNCERTAIN, Message.next_at <= now, ours))
             .values(state=MessageState.QUEUED, repeated=True)
         )
 
@@ -471,7 +485,7 @@ _HELD = (
 _DUE = (
     select(*_HELD)
     .where(
-        Message.route == Route.SMS,
+        Message.route == bindparam("route"),
         Message.state == MessageState.QUEUED,
         Message.priority == bindparam("priority"),
         Message.next_at <= bindparam("now"),

@@ -124,9 +124,14 @@ class Dispatcher:
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
             return True
-        render, kept = self._templates.render, self._pace.kept
         claims = await self._in_pool(
-            outbox.claim, self._store, self._provider.name, render, free, kept
+            outbox.claim,
+            self._store,
+            self._provider.name,
+            self._templates.render,
+            free,
+            self._pace.kept,
+            self._provider.route,
         )
         for claim in claims:
             task = asyncio.create_task(self._bring(claim))
@@ -197,7 +202,7 @@ class Dispatcher:
             doubts = await self._in_pool(outbox.doubts, self._store, self._provider.name, DOUBTS)
             await self._look_up(doubts)
         if not self._halted:  # else nobody could ask before a repeat
-            await self._in_pool(outbox.recover, self._store)
+            await self._in_pool(outbox.recover, self._store, self._provider.route)
         return False
 
     async def _look_up(self, doubts: list[Claim]) -> None:
@@ -229,8 +234,14 @@ class Dispatcher:
         return None
 
     def _outgoing(self, claim: Claim) -> Outgoing:
-        sender = self._templates.sender(claim.template)
-        return Outgoing(claim.attempt_id, claim.destination, claim.text, sender)
+        return Outgoing(
+            attempt_id=claim.attempt_id,
+            destination=claim.destination,
+            text=claim.text,
+            sender=self._templates.sender(claim.template),
+            message_id=claim.message_id,
+            subject=self._templates.subject(claim.template),
+        )
 
     def _halt(self) -> None:
         """Stop asking this provider until the service is started again; this is the alarm."""
@@ -258,14 +269,14 @@ class Dispatcher:
             result = await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
         except StoreDownError as error:
             if not self._unanswered:
-                log.error("store_away", why=str(error))
+                log.error("store_away", provider=self._provider.name, why=str(error))
             self._unanswered.add(function)
             raise
         self._store_answered = True
         if function in self._unanswered:
             self._unanswered.remove(function)
             if not self._unanswered:
-                log.warning("store_back")
+                log.warning("store_back", provider=self._provider.name)
         return result
 
     async def _pause(self, seconds: float, woken: asyncio.Event) -> None:

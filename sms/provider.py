@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from shared.models import Route
 from shared.outbox import Report
 from shared.secret import Secret
 
@@ -12,13 +13,16 @@ from shared.secret import Secret
 class Outgoing:
     """One attempt to send a message; repr hides to whom and what.
 
-    `destination` is E.164 (`+33…`), `sender` what the telephone shows as its origin.
+    `destination` is E.164 (`+33…`) or a mail address, `sender` what is shown as its origin.
+    `message_id` is the same in each attempt: receivers of mail know a repeat by it (D19).
     """
 
     attempt_id: UUID
     destination: str = field(repr=False)
     text: Secret
     sender: str
+    message_id: UUID
+    subject: str = ""  # of a mail
 
 
 class ProviderStoppedError(Exception):
@@ -31,6 +35,10 @@ class Provider(Protocol):
     @property
     def name(self) -> str:
         """What attempts are recorded under."""
+
+    @property
+    def route(self) -> Route:
+        """Which messages it takes."""
 
     async def send(self, message: Outgoing) -> Report:
         """Hand a message over, once; ProviderStoppedError if our configuration is wrong."""

@@ -19,7 +19,7 @@ from shared.outbox import Report, Result
 from shared.resets import Template
 from shared.store import Store
 from sms.dispatcher import Dispatcher, Pace
-from sms.provider import Outgoing
+from sms.provider import Outgoing, Provider
 from sms.templates import Templates
 
 MOBILE = "+33612345678"
@@ -36,6 +36,7 @@ class MoodyProvider:
     """Treats one message after the other as it is told, and accepts all later ones."""
 
     name = "moody"
+    route = Route.SMS
 
     def __init__(self, *tempers: Temper, fate: Report | Exception | None = None) -> None:
         self._tempers = list(tempers)
@@ -131,11 +132,12 @@ def attempts(store: Store, message_id: UUID) -> Sequence[SendAttempt]:
 
 @asynccontextmanager
 async def dispatching(
-    store: Store, provider: MoodyProvider, pace: Pace = FAST
+    store: Store, provider: Provider, pace: Pace = FAST
 ) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher beside the block, and stop it at its end."""
     with ThreadPoolExecutor(4) as pool:
-        dispatcher = Dispatcher(store, provider, Templates.load(), pool, pace)
+        templates = Templates.load(route=provider.route)
+        dispatcher = Dispatcher(store, provider, templates, pool, pace)
         running = asyncio.create_task(dispatcher.run())
         try:
             yield dispatcher

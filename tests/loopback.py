@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from shared.models import Route
 from shared.outbox import Report, Result
 from shared.rules import load_rules
 from shared.store import Store
@@ -108,6 +109,7 @@ class LoopbackProvider:
     """Asks a ProviderServer."""
 
     name = "loopback"
+    route = Route.SMS
 
     def __init__(self, port: int) -> None:
         self._port = port

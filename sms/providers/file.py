@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from shared.models import Route
 from shared.outbox import Report, Result
 from sms.provider import Outgoing
 
@@ -23,15 +24,16 @@ class FileProvider:
     `only_invented_people` is there to be written down by whoever makes one.
     """
 
-    name = "file"
-
     def __init__(
         self,
         path: Path,
         show: Callable[[Outgoing], object],
+        route: Route = Route.SMS,
         *,
         only_invented_people: Literal[True],  # noqa: ARG002
     ) -> None:
+        self.name = f"file-{route}"
+        self.route = route
         self._path = path
         self._show = show
 
@@ -78,6 +80,7 @@ def _as_dict(message: Outgoing) -> dict[str, str]:
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "to": message.destination,
         "sender": message.sender,
+        "subject": message.subject,
         "text": message.text.reveal(),
         "attempt": str(message.attempt_id),
     }

@@ -23,7 +23,7 @@ import structlog
 from shared.clock import Chance
 from shared.errors import SettingsError
 from shared.files import read_private
-from shared.models import MessageState
+from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms import gsm7
@@ -161,6 +161,7 @@ class SmppProvider:
     """Sends by an SMSC; made by `open_smpp`."""
 
     name = "smpp"
+    route = Route.SMS
 
     def __init__(self, settings: SmppSettings, link: Link) -> None:
         self._link = link

@@ -24,7 +24,7 @@ from twilio.rest import Client
 
 from shared.errors import SettingsError
 from shared.files import read_private
-from shared.models import MessageState
+from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms.provider import Outgoing, ProviderStoppedError
@@ -122,6 +122,7 @@ class TwilioProvider:
     """Sends by Twilio's Messages resource; made by `open_twilio`."""
 
     name = "twilio"
+    route = Route.SMS
 
     def __init__(self, settings: TwilioSettings, session: aiohttp.ClientSession) -> None:
         self._callback = settings.public_url.rstrip("/") + STATUS_PATH

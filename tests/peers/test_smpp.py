@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 import structlog
 from sqlalchemy import select
+from tests.mail_server import AWAY
 
 from shared.models import Message, MessageState
 from shared.origin import Origin
@@ -51,7 +52,7 @@ HURRIED = replace(PATIENT, answer=2)
 
 
 def outgoing(text: str = TEXT, to: str = MOBILE, sender: str = "Caf") -> Outgoing:
-    return Outgoing(uuid4(), to, Secret(text), sender)
+    return Outgoing(uuid4(), to, Secret(text), sender, uuid4())
 
 
 def never_chance(_: int) -> int:
@@ -558,7 +559,7 @@ async def test_the_gateway_sends_by_an_smsc(
             "SVI_SMPP_PORT": str(center.port),
             "SVI_SMPP_ACCOUNT": str(account),
             "SVI_SMPP_RECEIPT_IDS": "decimal",
-        }
+        } | AWAY
         for name, value in changes.items():
             monkeypatch.setenv(name, value)
         prepare_home(Settings())

@@ -75,7 +75,7 @@ def proxy(upstream: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 
 def outgoing(text: str = "Caf: votre nouveau mot de passe est 8392 7415.") -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf")
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4())
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ ACCOUNT = TwilioAccount(ACCOUNT_SID, Secret(TOKEN))
 
 
 def outgoing(text: str = TEXT) -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf")
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4())
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from shared import outbox
 from shared.database import Database
 from shared.errors import StoreDownError
 from shared.keyring import KeyRing
-from shared.models import Message, MessageState, Priority
+from shared.models import Message, MessageState, Priority, Route
 from shared.outbox import Report, Result
 from shared.resets import Template
 from shared.rules import Outbox
@@ -699,7 +699,7 @@ def test_backoff_doubles_with_jitter(failures: int, drawn: int, seconds: float) 
 
 
 def outgoing() -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret("Caf : 8392 7415, à vous"), "Caf")
+    return Outgoing(uuid4(), MOBILE, Secret("Caf : 8392 7415, à vous"), "Caf", uuid4())
 
 
 async def test_the_file_provider_writes_a_line_and_finds_it_again(tmp_path: Path) -> None:
@@ -719,6 +719,20 @@ async def test_the_file_provider_writes_a_line_and_finds_it_again(tmp_path: Path
     assert await provider.look_up(absent) is None
     found = await provider.look_up(sent[7])
     assert found == Report(Result.ACCEPTED, provider_id=str(sent[7].attempt_id))
+
+
+async def test_the_file_provider_tells_a_mail_from_an_sms(tmp_path: Path) -> None:
+    path = tmp_path / "sms.jsonl"
+    by_sms = FileProvider(path, str, only_invented_people=True)
+    by_mail = FileProvider(path, str, Route.MAIL, only_invented_people=True)
+    assert by_sms.name != by_mail.name  # each looks up its own
+    await by_sms.send(outgoing())
+    await by_mail.send(replace(outgoing(), destination="claire@exemple.fr", subject="Votre code"))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [(line["to"], line["subject"]) for line in lines] == [
+        (MOBILE, ""),
+        ("claire@exemple.fr", "Votre code"),
+    ]
 
 
 @pytest.mark.parametrize("room", [0, 10], ids=["no room", "room for a part"])

@@ -145,6 +145,45 @@ def test_letters_are_left_to_others(store: Store) -> None:
     assert claim(store) == []
 
 
+def test_each_route_is_claimed_for_itself(store: Store) -> None:
+    sms, mail = add(store), add(store, Route.MAIL)
+    claimed = outbox.claim(store, "smtp", render, 10, Route.MAIL)
+    assert [one.message_id for one in claimed] == [mail]
+    assert [one.message_id for one in claim(store)] == [sms]
+
+
+def test_a_doubt_is_repeated_for_its_own_route_alone(store: Store, clock: FakeClock) -> None:
+    """D19: its own dispatcher may have found it meanwhile, or be unable to look it up."""
+    mail = add(store, Route.MAIL)
+    [claimed] = outbox.claim(store, "smtp", render, 1, Route.MAIL)
+    finish(store, claimed, Result.UNCERTAIN)
+    clock.advance(DOUBT)
+    outbox.recover(store, Route.SMS)
+    assert get(store, mail).state == MessageState.UNCERTAIN
+    outbox.recover(store, Route.MAIL)
+    assert (get(store, mail).state, get(store, mail).repeated) == (MessageState.QUEUED, True)
+    [claimed] = outbox.claim(store, "smtp", render, 1, Route.MAIL)
+    finish(store, claimed, Result.UNCERTAIN)
+    clock.advance(DOUBT)
+    outbox.recover(store, Route.SMS)
+    assert get(store, mail).state == MessageState.UNCERTAIN
+    outbox.recover(store, Route.MAIL)
+    assert get(store, mail).state == MessageState.LOST
+
+
+def test_a_doubt_of_a_route_that_nobody_serves_ends_with_its_life(
+    store: Store, clock: FakeClock
+) -> None:
+    """D16: what it says is not kept for ever."""
+    mail = add(store, Route.MAIL)
+    [claimed] = outbox.claim(store, "smtp", render, 1, Route.MAIL)
+    finish(store, claimed, Result.UNCERTAIN)
+    clock.advance(LIFE)
+    outbox.recover(store, Route.SMS)
+    ended = get(store, mail)
+    assert (ended.state, ended.text_sealed) == (MessageState.LOST, None)
+
+
 def test_a_message_is_not_claimed_when_its_life_ends(store: Store, clock: FakeClock) -> None:
     add(store)
     clock.advance(LIFE)
