@@ -123,6 +123,7 @@ def claim(  # noqa: PLR0913 - for whom, how, how many
     provider: str,
     render: Render,
     limit: int,
+    *,
     kept: int = 0,
     route: Route = Route.SMS,
 ) -> list[Claim]:

@@ -130,8 +130,8 @@ class Dispatcher:
             self._provider.name,
             self._templates.render,
             free,
-            self._pace.kept,
-            self._provider.route,
+            kept=self._pace.kept,
+            route=self._provider.route,
         )
         for claim in claims:
             task = asyncio.create_task(self._bring(claim))

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -16,7 +16,7 @@ import structlog
 from shared import logs, outbox
 from shared.api import http as api
 from shared.api.table import ROUTES
-from shared.models import MessageState
+from shared.models import MessageState, Route
 from shared.store import Store
 from sms import metrics
 from sms.dispatcher import Dispatcher
@@ -24,6 +24,7 @@ from sms.http import Backend, application, metrics_application, serving
 from sms.provider import Provider
 from sms.providers.file import FileProvider
 from sms.providers.smpp import SmppAccount, SmppProvider, SmppSettings, open_smpp
+from sms.providers.smtp import SmtpAccount, SmtpProvider, SmtpSettings
 from sms.providers.twilio import TwilioAccount, TwilioReceipts, TwilioSettings, open_twilio
 from sms.templates import Templates
 from svi import demo
@@ -41,13 +42,15 @@ log = structlog.get_logger(__name__)
 
 @click.command()
 def gateway() -> None:
-    """Démarre la passerelle : elle envoie les SMS en attente et sert l'API du site web.
+    """Démarre la passerelle : elle envoie les SMS et les courriels et sert l'API du site web.
 
     Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et les accusés
     de Twilio, qui les adresse à SVI_PUBLIC_URL. Avec SVI_SMPP_HOST, les SMS partent par ce centre
-    SMS (SMPP 3.4) et non par Twilio. L'API est à part, sur SVI_API_HOST et SVI_API_PORT, et ne doit
-    jamais être publique. SVI_METRICS_PORT ouvre /metrics à Prometheus, sur SVI_METRICS_HOST, à ne
-    pas publier non plus. Plusieurs passerelles peuvent servir la même base.
+    SMS (SMPP 3.4) et non par Twilio. Avec SVI_SMTP_HOST, les courriels partent par ce serveur, de
+    l'adresse SVI_SMTP_SENDER ; sans lui, ils attendent et expirent. L'API est à part, sur
+    SVI_API_HOST et SVI_API_PORT, et ne doit jamais être publique. SVI_METRICS_PORT ouvre /metrics
+    à Prometheus, sur SVI_METRICS_HOST, à ne pas publier non plus. Plusieurs passerelles peuvent
+    servir la même base.
 
     \b
     Exemples :
@@ -55,14 +58,15 @@ def gateway() -> None:
       SVI_SMPP_ACCOUNT=/run/secrets/smpp.json SVI_SMPP_HOST=smsc.exemple.fr svi gateway
     """
     settings = load_settings()
-    account = _account(settings)
-    templates = Templates.load(settings.templates)
+    account, mail = _account(settings), _mail(settings)
+    routes = (Route.SMS, Route.MAIL)
+    templates = {route: Templates.load(settings.templates, route) for route in routes}
     prepare_home(settings)
     logs.configure(settings.logs / "gateway.log")
     with open_store(settings) as store, housekeeping(store):
         if settings.demo:
             demo.refuse_real_people(settings, store)
-        asyncio.run(_serve(settings, store, templates, account))
+        asyncio.run(_serve(settings, store, templates, account, mail))
 
 
 def _account(settings: Settings) -> Account:
@@ -76,26 +80,71 @@ def _account(settings: Settings) -> Account:
     return TwilioAccount.load(settings.twilio_account)
 
 
-async def _serve(settings: Settings, store: Store, templates: Templates, account: Account) -> None:
+def _mail(settings: Settings) -> SmtpSettings | None:
+    """Read how mails leave; None for the demonstration, and where no server is named."""
+    if settings.demo or not settings.smtp_host:
+        return None
+    return SmtpSettings(
+        host=settings.smtp_host,
+        sender=settings.smtp_sender,
+        account=SmtpAccount.load(settings.smtp_account) if settings.smtp_account else None,
+        port=settings.smtp_port,
+        security=settings.smtp_tls,
+    )
+
+
+async def _serve(
+    settings: Settings,
+    store: Store,
+    templates: Mapping[Route, Templates],
+    account: Account,
+    mail: SmtpSettings | None,
+) -> None:
     """Send messages and take receipts until a signal tells to stop."""
     receipts = None
     if isinstance(account, TwilioAccount):
         receipts = TwilioReceipts(account, settings.public_url)
     with ThreadPoolExecutor(POOL_SIZE) as pool, ThreadPoolExecutor(API_POOL_SIZE) as api_pool:
         async with _provider(settings, store, account, pool) as provider:
-            dispatcher = Dispatcher(store, provider, templates, pool)
-            app = application(Backend(store, pool, lambda: dispatcher.working, receipts))
+            providers = [provider, *_mailers(settings, store, mail)]
+            dispatchers = [Dispatcher(store, one, templates[one.route], pool) for one in providers]
+            works = {
+                one.name: partial(_all_work, [dispatcher])
+                for one, dispatcher in zip(providers, dispatchers, strict=True)
+            }
+            app = application(Backend(store, pool, partial(_all_work, dispatchers), receipts))
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, dispatcher.stop)
+                asyncio.get_running_loop().add_signal_handler(number, _stop, dispatchers)
             async with (
                 serving(app, settings.gateway_host, settings.gateway_port),
                 api.serving(
                     api.application(store, api_pool, ROUTES), settings.api_host, settings.api_port
                 ),
-                _metrics(settings, store, pool, {provider.name: lambda: dispatcher.working}),
+                _metrics(settings, store, pool, works),
+                asyncio.TaskGroup() as running,
             ):
                 click.echo("ready")
-                await dispatcher.run()
+                for dispatcher in dispatchers:
+                    running.create_task(dispatcher.run())
+
+
+def _all_work(dispatchers: Sequence[Dispatcher]) -> bool:
+    return all(dispatcher.working for dispatcher in dispatchers)
+
+
+def _stop(dispatchers: Sequence[Dispatcher]) -> None:
+    for dispatcher in dispatchers:
+        dispatcher.stop()
+
+
+def _mailers(settings: Settings, store: Store, mail: SmtpSettings | None) -> Iterator[Provider]:
+    """Give the way out for mails, if there is one."""
+    if settings.demo:
+        yield FileProvider(settings.messages, lambda _: None, Route.MAIL, only_invented_people=True)
+    elif mail is not None:
+        yield SmtpProvider(mail, store.clock)
+    else:
+        log.warning("mails_wait_and_expire", missing="SVI_SMTP_HOST")
 
 
 @asynccontextmanager
@@ -115,7 +164,7 @@ async def _metrics(
 async def _provider(
     settings: Settings, store: Store, account: Account, pool: Executor
 ) -> AsyncIterator[Provider]:
-    """Open the way out: an SMSC, Twilio, or a file when this is a demonstration."""
+    """Open the way out for SMS: an SMSC, Twilio, or a file when this is a demonstration."""
     validity = timedelta(hours=store.rules.reset.message_hours)
     match account:
         case None:

@@ -14,6 +14,7 @@ from shared.day_keys import DayKeys
 from shared.letters.texts import DEFAULT_FILE as LETTER_TEXTS
 from shared.rules import DEFAULT_FILE
 from sms.providers.smpp import PORT, ReceiptIds
+from sms.providers.smtp import Security
 from sms.templates import DEFAULT_FILE as TEMPLATES
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -79,7 +80,16 @@ class Settings(BaseSettings):
     smpp_receipt_ids: ReceiptIds = Field(
         default=ReceiptIds.SAME, description="how receipts write what the SMSC's answers name"
     )
-    demo: bool = Field(default=False, description="invented dossiers; SMS into a file")
+    smtp_host: str = Field(default="", description="a mail server; without it no mail goes out")
+    smtp_port: int = Field(default=0, ge=0, le=65535, description="0: the usual one")
+    smtp_tls: Security = Field(
+        default=Security.STARTTLS, description="by the machine's certificates"
+    )
+    smtp_account: Path | None = Field(
+        default=None, description="user and password; mode 0600; without it no login"
+    )
+    smtp_sender: str = Field(default="", description="the address that mails come from")
+    demo: bool = Field(default=False, description="invented dossiers; SMS and mails into a file")
 
     @field_validator("sip_host")
     @classmethod
@@ -116,7 +126,7 @@ class Settings(BaseSettings):
 
     @property
     def messages(self) -> Path:
-        """Where the SMS of the demonstration are written, one JSON object a line."""
+        """Where the messages of the demonstration are written, one JSON object a line."""
         return self.home / "sms.jsonl"
 
     @property

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 from uuid import UUID
 
 import click
 from sqlalchemy import func, select
 
-from shared.models import Message, SendAttempt
+from shared.models import Message, Route, SendAttempt
 from shared.store import Store
 from sms import gsm7
-from sms.templates import LONGEST, Templates
+from sms.templates import BY_MAIL, LONGEST, Templates
 from svi.instants import in_paris
 from svi.lists import echo_list, json_line
 from svi.service import load_settings, open_store
@@ -93,17 +94,21 @@ def show(message_id: UUID) -> None:
 def preview(template: str | None, given: dict[str, str]) -> None:
     """Montre ce que dit un modèle, ou chacun, et combien de septets et de SMS il lui faut.
 
+    Un modèle qui part aussi par courriel y dit autre chose : son objet et son texte suivent.
+
     \b
     Exemple :
       svi sms preview code --set code=012345 --set minutes=10
     """
-    texts = Templates.load(load_settings().templates)
+    path = load_settings().templates
+    texts, mails = Templates.load(path), Templates.load(path, Route.MAIL)
     shown = {template: LONGEST[template]} if template else LONGEST
     names = {name for longest in shown.values() for name in longest}
     for name in given.keys() - names:
         raise click.ClickException(f"aucune variable {name} ; il y a {', '.join(sorted(names))}")
     for name, longest in shown.items():
-        text = texts.render(name, {key: given.get(key, longest[key]) for key in longest})
+        variables = {key: given.get(key, longest[key]) for key in longest}
+        text = texts.render(name, variables)
         segments = gsm7.segments(text)
         click.echo(
             f"{name:<24}{texts.sender(name):<13}{len(gsm7.encode(text)):>4} septets"
@@ -111,6 +116,9 @@ def preview(template: str | None, given: dict[str, str]) -> None:
         )
         for segment in segments:
             click.echo(f"    {segment}")
+        if name in BY_MAIL:
+            click.echo(f"{name:<24}{'courriel':<13}{mails.subject(name)}")
+            click.echo(indent(mails.render(name, variables).rstrip("\n"), "    "))
 
 
 def _as_pair(text: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from ivr.script_files import load_script
 from ivr.server import VoiceServer
 from shared import logs
 from shared.files import write_whole
+from shared.models import Route
 from shared.secret import Secret
 from shared.store import Store
 from sms.provider import Outgoing
@@ -69,7 +70,8 @@ def up() -> None:
         stack.enter_context(housekeeping(store))
         demo.refuse_real_people(settings, store)
         demo.fill(store)
-        stack.enter_context(_messages_shown(settings, store))
+        for route in (Route.SMS, Route.MAIL):
+            stack.enter_context(_messages_shown(settings, store, route))
         asterisk = stack.enter_context(_running(settings, store, script))
         click.echo(_screen(settings))
         click.echo("ready")
@@ -94,14 +96,18 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _messages_shown(settings: Settings, store: Store) -> AbstractContextManager[None]:
+def _messages_shown(settings: Settings, store: Store, route: Route) -> AbstractContextManager[None]:
     """Write messages to a file and to the screen, instead of sending them."""
-    provider = FileProvider(settings.messages, _show, only_invented_people=True)
-    return dispatching(store, provider, Templates.load(settings.templates))
+    provider = FileProvider(settings.messages, _show, route, only_invented_people=True)
+    return dispatching(store, provider, Templates.load(settings.templates, route))
 
 
 def _show(message: Outgoing) -> None:
-    click.echo(f"SMS de {message.sender} au {message.destination} : {message.text.reveal()}")
+    origin, text = f"de {message.sender}", message.text.reveal()
+    if message.subject:
+        click.echo(f"Courriel {origin} à {message.destination} : {message.subject}\n\n{text}")
+    else:
+        click.echo(f"SMS {origin} au {message.destination} : {text}")
 
 
 @contextmanager

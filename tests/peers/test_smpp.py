@@ -19,7 +19,6 @@ from uuid import uuid4
 import pytest
 import structlog
 from sqlalchemy import select
-from tests.mail_server import AWAY
 
 from shared.models import Message, MessageState
 from shared.origin import Origin
@@ -39,6 +38,7 @@ from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.gateway import FAST, IN_GROUPS, PASSWORD, queue, until
 from tests.gateway import message as stored
+from tests.mail_server import AWAY
 from tests.peers.npm import free_port
 from tests.peers.smsc import Behaviour, SmscProcess, smsc
 from tests.store import CAISSE, NUMBER, OWNER, FakeClock, add_account, log_in

@@ -23,6 +23,7 @@ from svi.__main__ import cli
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.api import Api
+from tests.mail_server import AWAY
 
 ADD = ["api", "keys", "add", "--client", "site-web", "--scope", "logins", "--days", "90"]
 SECONDS = 60.0
@@ -99,7 +100,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def api_url(settings: Settings) -> Iterator[str]:
-    """The API of a gateway whose Twilio is out of reach."""
+    """The API of a gateway whose Twilio and mail server are out of reach."""
     account = settings.home / "twilio.json"
     account.write_text(json.dumps({"account_sid": f"AC{1:032}", "auth_token": f"{1:032}"}))
     account.chmod(0o600)
@@ -110,7 +111,7 @@ def api_url(settings: Settings) -> Iterator[str]:
         "SVI_PUBLIC_URL": "https://sms.exemple.fr",
         "SVI_TWILIO_ACCOUNT": str(account),
         "SVI_TWILIO_URL": f"http://127.0.0.1:{free_port()}",
-    }
+    } | AWAY
     with subprocess.Popen(
         [sys.executable, "-m", "svi", "gateway"],
         env=os.environ | changes,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -16,13 +17,19 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from shared.models import MessageState
+from shared import recovery
+from shared.models import MessageState, Route
+from shared.recovery import Claim
 from shared.secret import Secret
 from shared.store import Store
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.gateway import IN_GROUPS, LONG, MOBILE, PASSWORD, attempts, message, queue, until
+from tests.mail_server import AWAY, USER, mail_server
+from tests.mail_server import PASSWORD as MAIL_PASSWORD
 from tests.peers.fake_twilio import fake_twilio
+from tests.web import CLAIRE, HOLDER, MAIL, add_dossier
+from tests.web import web as on_the_web
 
 SVI = str(Path(sys.executable).with_name("svi"))
 TOKEN = Secret("0123456789abcdef0123456789abcdef")
@@ -35,7 +42,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """An installation whose Twilio is out of reach."""
+    """An installation whose Twilio and mail server are out of reach."""
     account = tmp_path / "twilio.json"
     account.write_text(json.dumps({"account_sid": f"AC{1:032}", "auth_token": TOKEN.reveal()}))
     account.chmod(0o600)
@@ -46,7 +53,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
         "SVI_PUBLIC_URL": "https://sms.exemple.fr",
         "SVI_TWILIO_ACCOUNT": str(account),
         "SVI_TWILIO_URL": f"http://127.0.0.1:{free_port()}",
-    }
+    } | AWAY
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
     return os.environ | changes
@@ -166,12 +173,52 @@ async def test_what_went_out_is_left_nowhere(environment: dict[str, str], store:
         assert personal.encode() not in b"".join([written, *around])
 
 
+async def test_mails_leave_by_their_own_server(
+    environment: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    """R13, R15: beside the SMS, whose provider is out of reach; D12: left nowhere."""
+    account = tmp_path / "smtp.json"
+    account.write_text(json.dumps({"user": USER, "password": MAIL_PASSWORD}))
+    account.chmod(0o600)
+    add_dossier(store)
+    async with mail_server(closed=True) as server:
+        reach = {"SVI_SMTP_PORT": str(server.port), "SVI_SMTP_ACCOUNT": str(account)}
+        with gateway(environment | reach) as process:
+            queued = queue(store)
+            recovery.request(store, Claim(HOLDER, "Lefèvre", Route.MAIL), on_the_web())
+            await until(lambda: server.taken and message(store, queued).failures)
+            await until(lambda: ready(environment), 20)
+            process.terminate()
+            out, err = await ended(process)
+    assert (process.returncode, out, err) == (0, "ready\n", "")
+    [taken] = server.taken
+    assert (taken.sender, taken.recipients) == (AWAY["SVI_SMTP_SENDER"], [MAIL])
+    [code] = re.findall(r"\d{3} \d{3}", taken.text)
+    log = (Settings().logs / "gateway.log").read_text()
+    assert '"result": "accepted"' in log
+    for personal in (code, code.replace(" ", ""), MAIL, MAIL_PASSWORD, CLAIRE.surname or ""):
+        assert personal not in log
+
+
+async def test_without_a_mail_server_it_says_so_once(
+    environment: dict[str, str], store: Store
+) -> None:
+    with gateway(environment | {"SVI_SMTP_HOST": ""}) as process:
+        await until(lambda: ready(environment), 20)
+        process.terminate()
+        out, err = await ended(process)
+    assert (process.returncode, out) == (0, "ready\n")
+    [warning] = [json.loads(line) for line in err.splitlines()]
+    assert (warning["event"], warning["missing"]) == ("mails_wait_and_expire", "SVI_SMTP_HOST")
+
+
 async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(
     environment: dict[str, str], store: Store
 ) -> None:
     """It fills between Twilio's yes and our keeping it; the gateway goes on when there is room."""
     async with fake_twilio() as fake:
-        with gateway(environment | {"SVI_TWILIO_URL": fake.url}) as process:
+        by_sms_alone = {"SVI_TWILIO_URL": fake.url, "SVI_SMTP_HOST": ""}
+        with gateway(environment | by_sms_alone) as process:
 
             async def take_and_fill_the_disk(request: web.Request) -> web.StreamResponse:
                 fake.temper = None
@@ -196,7 +243,8 @@ async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(
             _, err = await ended(process)
     assert len(fake.asked) == 2
     warnings = [json.loads(line) for line in err.splitlines()]
-    assert [line["event"] for line in warnings] == ["store_away", "store_back"]
+    events = ["mails_wait_and_expire", "store_away", "store_back"]
+    assert [line["event"] for line in warnings] == events
     assert all(line in (Settings().logs / "gateway.log").read_text() for line in err.splitlines())
 
 

@@ -116,7 +116,7 @@ def test_places_are_kept_for_what_somebody_waits_for(store: Store) -> None:
         add(store, priority=priority)
 
     def priorities(limit: int, kept: int) -> list[int]:
-        taken = outbox.claim(store, "file", render, limit, kept)
+        taken = outbox.claim(store, "file", render, limit, kept=kept)
         return [get(store, one.message_id).priority for one in taken]
 
     assert priorities(4, 4) == []
@@ -147,7 +147,7 @@ def test_letters_are_left_to_others(store: Store) -> None:
 
 def test_each_route_is_claimed_for_itself(store: Store) -> None:
     sms, mail = add(store), add(store, Route.MAIL)
-    claimed = outbox.claim(store, "smtp", render, 10, Route.MAIL)
+    claimed = outbox.claim(store, "smtp", render, 10, route=Route.MAIL)
     assert [one.message_id for one in claimed] == [mail]
     assert [one.message_id for one in claim(store)] == [sms]
 
@@ -155,14 +155,14 @@ def test_each_route_is_claimed_for_itself(store: Store) -> None:
 def test_a_doubt_is_repeated_for_its_own_route_alone(store: Store, clock: FakeClock) -> None:
     """D19: its own dispatcher may have found it meanwhile, or be unable to look it up."""
     mail = add(store, Route.MAIL)
-    [claimed] = outbox.claim(store, "smtp", render, 1, Route.MAIL)
+    [claimed] = outbox.claim(store, "smtp", render, 1, route=Route.MAIL)
     finish(store, claimed, Result.UNCERTAIN)
     clock.advance(DOUBT)
     outbox.recover(store, Route.SMS)
     assert get(store, mail).state == MessageState.UNCERTAIN
     outbox.recover(store, Route.MAIL)
     assert (get(store, mail).state, get(store, mail).repeated) == (MessageState.QUEUED, True)
-    [claimed] = outbox.claim(store, "smtp", render, 1, Route.MAIL)
+    [claimed] = outbox.claim(store, "smtp", render, 1, route=Route.MAIL)
     finish(store, claimed, Result.UNCERTAIN)
     clock.advance(DOUBT)
     outbox.recover(store, Route.SMS)
@@ -176,7 +176,7 @@ def test_a_doubt_of_a_route_that_nobody_serves_ends_with_its_life(
 ) -> None:
     """D16: what it says is not kept for ever."""
     mail = add(store, Route.MAIL)
-    [claimed] = outbox.claim(store, "smtp", render, 1, Route.MAIL)
+    [claimed] = outbox.claim(store, "smtp", render, 1, route=Route.MAIL)
     finish(store, claimed, Result.UNCERTAIN)
     clock.advance(LIFE)
     outbox.recover(store, Route.SMS)

@@ -17,7 +17,7 @@ from shared.models import MessageState
 from shared.outbox import Report
 from shared.rules import PARIS
 from shared.store import Store
-from sms.templates import DEFAULT_FILE, LONGEST, Templates
+from sms.templates import BY_MAIL, DEFAULT_FILE, LONGEST, Templates
 from svi import demo
 from svi.__main__ import cli
 from svi.demo import refuse_real_people
@@ -105,6 +105,35 @@ def test_a_setting_of_the_link_that_makes_no_sense(
     assert refused.output.startswith(f"Error: {name} : ")
 
 
+MAIL_SETTINGS = {
+    "no sender": ({}, "SVI_SMTP_SENDER"),
+    "no TLS": ({"SVI_SMTP_SENDER": "a@caf.example", "SVI_SMTP_TLS": "none"}, "SVI_SMTP_TLS"),
+    "no account": (
+        {"SVI_SMTP_SENDER": "a@caf.example", "SVI_SMTP_ACCOUNT": "/none/smtp.json"},
+        "/none/smtp.json: ne peut pas être lu",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "said"), MAIL_SETTINGS.values(), ids=MAIL_SETTINGS)
+def test_the_gateway_needs_to_know_how_mails_leave(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], said: str
+) -> None:
+    account = settings.home / "smpp.json"
+    account.write_text('{"system_id": "caf", "password": "secret"}')
+    account.chmod(0o600)
+    changes = {
+        "SVI_SMPP_HOST": "smsc.example.org",
+        "SVI_SMPP_ACCOUNT": str(account),
+        "SVI_SMTP_HOST": "mail.example.org",
+    } | changes
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value)
+    refused = svi("gateway")
+    assert isinstance(refused.exception, SettingsError)
+    assert str(refused.exception).startswith(said)
+
+
 def test_a_database_of_real_people_is_not_for_the_demonstration(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +170,10 @@ PREVIEWS = {
 def test_a_preview(settings: Settings, arguments: tuple[str, ...], sizes: str, said: str) -> None:
     """Counted by hand: the text without its code is 121 septets long."""
     shown = svi("sms", "preview", "code", *arguments)
-    head, *segments = shown.output.splitlines()
+    by_sms, _, by_mail = shown.output.partition("code                    courriel     ")
+    head, *segments = by_sms.splitlines()
+    assert by_mail.startswith("Votre code de vérification\n    Bonjour,\n\n    Votre code")
+    assert said in by_mail
     assert sizes in head
     assert said in "".join(segments)
     assert len(segments) == int(head.split()[-2])
@@ -149,8 +181,10 @@ def test_a_preview(settings: Settings, arguments: tuple[str, ...], sizes: str, s
 
 def test_without_a_template_all_are_previewed(settings: Settings) -> None:
     lines = svi("sms", "preview", "--set", "minutes=10").output.splitlines()
-    assert [line.split()[0] for line in lines[::2]] == [*LONGEST]
-    assert len([line for line in lines if "10 minutes" in line]) == 2
+    heads = [line.split()[:2] for line in lines if line and not line.startswith(" ")]
+    assert [name for name, sender in heads if sender == "Caf"] == [*LONGEST]
+    assert [name for name, how in heads if how == "courriel"] == [*BY_MAIL]
+    assert len([line for line in lines if "10 minutes" in line]) == 3
 
 
 WRONG_PREVIEWS = {
