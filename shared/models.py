@@ -313,7 +313,7 @@ class Route(StrEnum):
 
 
 class MessageState(StrEnum):
-    """Life of a message; the last seven are final."""
+    """Life of a message; the last eight are final."""
 
     QUEUED = "queued"  # waits for a dispatcher, or for its next try
     SENDING = "sending"  # a dispatcher holds it; the provider may have been asked already
@@ -324,6 +324,7 @@ class MessageState(StrEnum):
     REFUSED = "refused"  # the provider will not take it
     EXPIRED = "expired"  # its life ended before a provider took it
     REPLACED = "replaced"  # a newer one went in its place (D03)
+    CANCELLED = "cancelled"  # the API client that had it sent took it back
     LOST = "lost"  # uncertain to the end
 
 
@@ -364,6 +365,7 @@ class Message(Base):
     template: Mapped[str]
     priority: Mapped[int]
     account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
+    client: Mapped[str | None]  # whose key had it sent, if it is not the store's own
     known_caller: Mapped[bool]
     destination_sealed: Mapped[bytes | None]
     destination_index: Mapped[bytes | None]

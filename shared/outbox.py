@@ -269,6 +269,15 @@ def end(
     transaction.execute(_ending(state, *which), {"now": now})
 
 
+def cancel(message: Message, now: datetime) -> None:
+    """Take back a message, whose row is locked; one that may be gone gets no further try."""
+    match message.state:
+        case MessageState.QUEUED:
+            _close(message, MessageState.CANCELLED, now)
+        case MessageState.SENDING | MessageState.UNCERTAIN:
+            message.expires_at = min(message.expires_at, now)
+
+
 def opened(store: Store, message: Message, column: str) -> str:
     """Open a column that `seal` sealed; SealError if it was altered, or is empty."""
     return _open(store, message.id, column, getattr(message, f"{column}_sealed"))
@@ -309,6 +318,7 @@ _OPEN_TO_RECEIPTS = {
     MessageState.ACCEPTED,
     MessageState.LOST,
     MessageState.EXPIRED,
+    MessageState.CANCELLED,  # while a try before was uncertain
 }
 
 

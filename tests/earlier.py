@@ -40,7 +40,7 @@ OURS, MOVED = UUID(int=0xA1), UUID(int=0xA2)
 CLAIRE, HUGO, INES = UUID(int=0xB1), UUID(int=0xB2), UUID(int=0xB3)
 CLAIRE_ON_THE_WEB, INES_ON_THE_WEB = UUID(int=0xC1), UUID(int=0xC2)
 RIGHT, SENT, OLD, OLD_CODE, OF_CLAIRE, OF_INES = (UUID(int=0xD0 + n) for n in range(6))
-QUEUED, SENDING, DELIVERED, LETTER = (UUID(int=0xE0 + n) for n in range(4))
+QUEUED, SENDING, DELIVERED, LETTER, CANCELLED = (UUID(int=0xE0 + n) for n in range(5))
 CODE_ID, USED_CODE_ID = UUID(int=0xF1), UUID(int=0xF2)
 RUN, ATTEMPT, INCIDENT = UUID(int=0x11), UUID(int=0x12), UUID(int=0x13)
 CALL, KEY_ID, TASK = "92-1635845400.17", "1f0c6f6f1f2c1142", "nims-2021-118"
@@ -337,7 +337,8 @@ def _messages(keys: KeyRing) -> list[Row]:
             "expires_at": NOW + DAY,
             "next_at": NOW - MINUTE,
         }
-        return Row(since, "message", {**values, **others, **sealed})
+        given = {**values, **others, **sealed}
+        return Row(since, "message", {name: one for name, one in given.items() if one is not None})
 
     content = json.dumps({"password": PENDING}).encode()
     attempt = {
@@ -360,6 +361,9 @@ def _messages(keys: KeyRing) -> list[Row]:
             provider="twilio", provider_id="SM0001", created_at=NOW - 2 * HOUR,
             ended_at=NOW - HOUR),
         row("0006", LETTER, "accepted", route="letter", run_id=RUN, ended_at=NOW - HOUR),
+        row("0012", CANCELLED, "cancelled", template="notice.rendez-vous", priority=2,
+            account_id=None, known_caller=False, destination_index=None, client=CLIENT,
+            ended_at=NOW),
         Row("0002", "send_attempt", attempt),
         Row("0010", "sent_part", {"provider": "smpp", "provider_id": "1f", "attempt_id": ATTEMPT,
                                   "state": "delivered", "at": NOW - HOUR}),

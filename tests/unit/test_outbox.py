@@ -262,6 +262,12 @@ def _replace(story: "Story") -> None:
     execute(story.store, lambda t: replacement.run(t.connection(), now))
 
 
+def _cancel(story: "Story") -> None:
+    its_row = select(Message).where(Message.id == story.message_id).with_for_update()
+    now = story.store.clock()
+    execute(story.store, lambda t: outbox.cancel(t.scalars(its_row).one(), now))
+
+
 class Story:
     """A message, its claims so far, and what `finish` and `receipt` answered."""
 
@@ -412,6 +418,58 @@ STATES: dict[str, tuple[Steps, MessageState, bool]] = {
         MessageState.REPLACED,
         False,
     ),
+    "cancelled while queued": ([_cancel, _claim], MessageState.CANCELLED, False),
+    "cancelled before its next try": (
+        [_claim, RETRY, _cancel, _tick(7), _claim],
+        MessageState.CANCELLED,
+        False,
+    ),
+    "cancelled while it is sent": ([_claim, _cancel], MessageState.SENDING, True),
+    "cancelled while it is sent, accepted": (
+        [_claim, _cancel, ACCEPT],
+        MessageState.ACCEPTED,
+        False,
+    ),
+    "cancelled while it is sent, in vain": (
+        [_claim, _cancel, RETRY, _tick(7), _claim],
+        MessageState.EXPIRED,
+        False,
+    ),
+    "cancelled while it is sent, in doubt": (
+        [_claim, _cancel, DOUBTFUL, END_DOUBT, _claim],
+        MessageState.LOST,
+        False,
+    ),
+    "cancelled while uncertain": ([_claim, DOUBTFUL, _cancel], MessageState.UNCERTAIN, True),
+    "cancelled while uncertain, for 2 minutes": (
+        [_claim, DOUBTFUL, _cancel, END_DOUBT, _claim],
+        MessageState.LOST,
+        False,
+    ),
+    "cancelled while uncertain, found at the provider": (
+        [_claim, DOUBTFUL, _cancel, ACCEPT],
+        MessageState.ACCEPTED,
+        False,
+    ),
+    "cancelled before its repeat": (
+        [_claim, DOUBTFUL, END_DOUBT, _cancel, _claim],
+        MessageState.CANCELLED,
+        False,
+    ),
+    "receipt of one cancelled before its repeat": (
+        [_claim, DOUBTFUL, END_DOUBT, _cancel, DELIVERED],
+        MessageState.DELIVERED,
+        False,
+    ),
+    "cancelled after it went": ([_claim, ACCEPT, _cancel], MessageState.ACCEPTED, False),
+    "cancelled after it arrived": (
+        [_claim, ACCEPT, DELIVERED, _cancel],
+        MessageState.DELIVERED,
+        False,
+    ),
+    "cancelled after it was refused": ([_claim, REFUSE, _cancel], MessageState.REFUSED, False),
+    "cancelled after its life": ([END_LIFE, _cancel], MessageState.EXPIRED, False),
+    "cancelled twice": ([_cancel, _cancel], MessageState.CANCELLED, False),
 }
 
 

@@ -24,6 +24,7 @@ from shared import (
     apikeys,
     audit_seal,
     bascule,
+    client_messages,
     codes,
     credentials,
     dossier,
@@ -358,6 +359,13 @@ def _receipt_finds_its_message(store: Store) -> None:
     assert outbox.part_receipt(store, "smpp", "1f", MessageState.DELIVERED)
 
 
+def _client_follows_its_message(store: Store) -> None:
+    followed = client_messages.find(store, earlier.CLIENT, earlier.CANCELLED)
+    assert followed is not None
+    assert followed.state == MessageState.CANCELLED
+    assert client_messages.find(store, earlier.CLIENT, earlier.QUEUED) is None
+
+
 def _key_ring_is_the_right_one(store: Store) -> None:
     key_check.check(store)
 
@@ -381,6 +389,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0008", _incident_is_over),
     ("0009", _key_ring_is_the_right_one),
     ("0010", _receipt_finds_its_message),
+    ("0012", _client_follows_its_message),
 ]
 
 VIOLATIONS = [

@@ -1,0 +1,13 @@
+"""Messages that API clients have sent."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("message", sa.Column("client", sa.String(), nullable=True))
