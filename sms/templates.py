@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any, Self
 
 from shared import notices, settings_file
+from shared.client_messages import Misfit
 from shared.errors import SettingsError
 from shared.models import Route
 from shared.outbox import TemplateError
@@ -21,7 +22,11 @@ SENDER = re.compile(r"[A-Za-z0-9]{1,11}")
 # Whatever looks like a domain a telephone makes one to click; caf.fr alone leads nowhere else.
 LINK = re.compile(r"(?i)://|\bcaf\.fr/|\b(?!caf\.fr\b)[\w-]+\.[^\W\d_]{2,}")
 
-# What each template is filled with, at its longest.
+NOTICE = "notice."  # begins the names of templates of an installation's own: API clients' messages
+NOTICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+# What each template of the store's is filled with, at its longest.
 LONGEST: Mapping[str, Mapping[str, str]] = {
     Template.PASSWORD: {"password": "00000000"},
     Template.PASSWORD_OLD_MOBILE: {"password": "00000000"},
@@ -44,23 +49,35 @@ WRITE: Mapping[Route, Callable[[str], str]] = {Route.SMS: gsm7.transliterate, Ro
 
 @dataclass(frozen=True)
 class _Text:
+    """What a template says by one route."""
+
+    route: Route
     sender: str
     text: str
+    longest: Mapping[str, str]  # what it is filled with, at its longest
     subject: str = ""  # of a mail
 
-    def fill(self, variables: Mapping[str, str], route: Route) -> str:
-        write = WRITE[route]
+    def fill(self, variables: Mapping[str, str]) -> str:
         return self.text.format_map(
-            {name: _in_groups(value) or write(value) for name, value in variables.items()}
+            {name: _written(value, self.route) for name, value in variables.items()}
         )
+
+    def misfits(self, variables: Mapping[str, str]) -> Iterator[Misfit]:
+        """Say why an SMS can't be filled with these: D14 holds whatever a client gives."""
+        if variables.keys() - self.longest.keys():
+            yield Misfit("variables", "extra_forbidden")
+        for name, longest in self.longest.items():
+            if name not in variables:
+                yield Misfit(f"variables.{name}", "missing")
+            elif _septets(variables[name]) > _septets(longest):
+                yield Misfit(f"variables.{name}", "too_long")
 
 
 class Templates:
     """Every text of the service that goes by one route."""
 
-    def __init__(self, texts: Mapping[str, _Text], route: Route) -> None:
+    def __init__(self, texts: Mapping[str, _Text]) -> None:
         self._texts = texts
-        self._route = route
 
     @classmethod
     def load(cls, path: Path = DEFAULT_FILE, route: Route = Route.SMS) -> Self:
@@ -68,13 +85,18 @@ class Templates:
         table = settings_file.read(path)
         for finding in _findings(table):
             raise SettingsError(f"{path}: {finding}")
-        names = BY_MAIL if route is Route.MAIL else LONGEST
-        return cls({name: _text(table[name], route) for name in names}, route)
+        texts = {name: _read(name, one, route) for name, one in _by_name(table).items()}
+        return cls({name: text for name, text in texts.items() if text is not None})
+
+    @property
+    def longest(self) -> Mapping[str, Mapping[str, str]]:
+        """Give every template with what fills it, at its longest."""
+        return {name: text.longest for name, text in self._texts.items()}
 
     def render(self, template: str, variables: Mapping[str, str]) -> str:
         """Fill a text; this is the outbox's `Render`."""
         try:
-            return self._text(template).fill(variables, self._route)
+            return self._text(template).fill(variables)
         except KeyError:
             raise TemplateError(f"template {template}: the message lacks a variable") from None
 
@@ -85,6 +107,16 @@ class Templates:
     def subject(self, template: str) -> str:
         """Give the subject of such a mail, always the same; "" of an SMS; TemplateError."""
         return self._text(template).subject
+
+    def judge(self, template: str, variables: Mapping[str, str]) -> list[Misfit]:
+        """Say why a client can't have such a message sent; this is the API's `Judge`."""
+        text = self._texts.get(template)
+        if text is None or not template.startswith(NOTICE):
+            return [Misfit("template", "unknown")]
+        misfits = list(text.misfits(variables))
+        if not misfits and LINK.search(text.fill(variables)):
+            return [Misfit("variables", "link")]
+        return misfits
 
     def _text(self, template: str) -> _Text:
         if template not in self._texts:  # queued by a newer version
@@ -100,47 +132,101 @@ def check(path: Path = DEFAULT_FILE) -> list[str]:
         return [str(error)]
 
 
-def _text(table: Mapping[str, Any], route: Route) -> _Text:
-    head = table["mail"] if route is Route.MAIL else {"text": table["text"]}
-    return _Text(sender=table["sender"], **head)
-
-
-def _in_groups(value: str) -> str | None:
+def _written(value: str, route: Route) -> str:
     """Write digits in groups, as people read and key them (D14): 1234 5678, 123 456.
 
-    None for anything else.
+    Anything else as the route can carry it.
     """
     if not (value.isascii() and value.isdecimal()):
-        return None
+        return WRITE[route](value)
     size = 4 if len(value) % 4 == 0 else 3
     return " ".join(value[at : at + size] for at in range(0, len(value), size))
 
 
-def _findings(table: Mapping[str, Any]) -> Iterator[str]:
-    for name in table.keys() - LONGEST.keys():
-        yield f"{name}: modèle inconnu ; il y a {', '.join(LONGEST)}"
-    for name in LONGEST:
-        match table.get(name):
-            case {"sender": str(sender), "text": str(text), **others} if others.keys() <= {"mail"}:
-                yield from (f"{name}.{finding}" for finding in _of_sender(sender))
-                yield from (f"{name}.text: {finding}" for finding in _of_text(name, text, _of_sms))
-                yield from _of_mail(name, others.get("mail"))
+def _septets(value: str) -> int:
+    """Say how long a value is in an SMS."""
+    return len(gsm7.encode(_written(value, Route.SMS)))
+
+
+def _by_name(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what stands in the file by whole names: [notice.rendez-vous] is one template."""
+    by_name: dict[str, Any] = {}
+    for name, one in table.items():
+        match name, one:
+            case "notice", dict(notices):
+                by_name |= {NOTICE + own: notice for own, notice in notices.items()}
             case _:
-                yield f"{name}: il faut sender et text, deux textes entre guillemets, rien d'autre"
+                by_name[name] = one
+    return by_name
 
 
-def _of_mail(name: str, mail: object) -> Iterator[str]:
-    """Check what a template says by mail, and that it says something where it goes by mail."""
+def _read(name: str, table: Any, route: Route) -> _Text | None:
+    """Read what a template says by a route; None if nothing."""
+    sms = _sms(name, table)
+    return sms if sms is None or route is Route.SMS else _mail(sms, table.get("mail"))
+
+
+def _sms(name: str, table: object) -> _Text | None:
+    """Read what a template says by SMS; None if it has another shape."""
+    match table:
+        case {"sender": str(sender), "text": str(text), **others} if others.keys() <= {"mail"}:
+            return _Text(Route.SMS, sender, text, LONGEST.get(name, {}))
+        case {"variables": dict(longest), **others} if name not in LONGEST and _are_fit(longest):
+            sms = _sms(name, others)
+            return sms and replace(sms, longest=longest)
+    return None
+
+
+def _are_fit(longest: Mapping[str, object]) -> bool:
+    return all(
+        VARIABLE.fullmatch(name) and isinstance(value, str) and value
+        for name, value in longest.items()
+    )
+
+
+def _mail(sms: _Text, mail: object) -> _Text | None:
+    """Read what the same template says by mail; None if it has another shape."""
     match mail:
-        case None if name not in BY_MAIL:
-            pass
         case {"subject": str(subject), "text": str(text), **others} if not others:
-            if name not in BY_MAIL:
-                yield f"{name}.mail: ce modèle ne part pas par courriel"
-            yield from (f"{name}.mail.subject: {finding}" for finding in _of_subject(subject))
-            yield from (f"{name}.mail.text: {finding}" for finding in _of_text(name, text, _links))
-        case _:
-            yield f"{name}.mail: il faut subject et text, deux textes entre guillemets"
+            return replace(sms, route=Route.MAIL, text=text, subject=subject)
+    return None
+
+
+def _findings(table: Mapping[str, Any]) -> Iterator[str]:
+    by_name = _by_name(table)
+    for name in [one for one in by_name if one not in LONGEST]:
+        if not name.startswith(NOTICE):
+            yield f"{name}: modèle inconnu ; il y a {', '.join(LONGEST)}, et les vôtres, {NOTICE}…"
+        elif not NOTICE_NAME.fullmatch(name.removeprefix(NOTICE)):
+            yield f"{name}: un nom s'écrit en minuscules sans accent, chiffres et -"
+        else:
+            yield from _of_template(name, by_name[name])
+    for name in LONGEST:
+        yield from _of_template(name, by_name.get(name))
+
+
+def _of_template(name: str, table: Any) -> Iterator[str]:
+    sms = _sms(name, table)
+    if sms is not None:
+        yield from (f"{name}.{finding}" for finding in _of_sender(sms.sender))
+        yield from (f"{name}.text: {finding}" for finding in _of_text(sms))
+        yield from _of_mail(name, sms, table.get("mail"))
+    elif name in LONGEST:
+        yield f"{name}: il faut sender et text, deux textes entre guillemets, rien d'autre"
+    else:
+        yield f'{name}: il faut sender, text et variables = {{ nom = "la plus longue valeur" }}'
+
+
+def _of_mail(name: str, sms: _Text, table: object) -> Iterator[str]:
+    """Check what a template says by mail, and that it says something where it goes by mail."""
+    if name not in BY_MAIL:
+        if table is not None:
+            yield f"{name}.mail: ce modèle ne part pas par courriel"
+    elif mail := _mail(sms, table):
+        yield from (f"{name}.mail.subject: {finding}" for finding in _of_subject(mail.subject))
+        yield from (f"{name}.mail.text: {finding}" for finding in _of_text(mail))
+    else:
+        yield f"{name}.mail: il faut subject et text, deux textes entre guillemets"
 
 
 def _of_sender(sender: str) -> Iterator[str]:
@@ -157,17 +243,20 @@ def _of_subject(subject: str) -> Iterator[str]:
     yield from _links(subject)
 
 
-def _of_text(name: str, text: str, of_filled: Callable[[str], Iterator[str]]) -> Iterator[str]:
+def _of_text(text: _Text) -> Iterator[str]:
     try:
-        parts = list(Formatter().parse(text))
+        parts = list(Formatter().parse(text.text))
     except ValueError:
         yield "une accolade manque ; une variable s'écrit {nom}"
         return
     found = {field for _, field, _, _ in parts if field is not None}
-    if found != LONGEST[name].keys() or any(spec or how for _, _, spec, how in parts):
-        yield f"il faut les variables {_braced(LONGEST[name])}, toutes, telles quelles et seules"
+    if found != text.longest.keys() or any(spec or how for _, _, spec, how in parts):
+        yield f"il faut les variables {_braced(text.longest)}, toutes, telles quelles et seules"
         return
-    yield from of_filled(_Text("", text).fill(LONGEST[name], Route.SMS))
+    filled = text.fill(text.longest)
+    if text.route is Route.SMS:
+        yield from _of_sms(filled)
+    yield from _links(filled)
 
 
 def _of_sms(text: str) -> Iterator[str]:
@@ -176,7 +265,6 @@ def _of_sms(text: str) -> Iterator[str]:
         yield f"hors de l'alphabet GSM-7 : {' '.join(foreign)}"
     elif (length := len(gsm7.encode(text))) > gsm7.ALONE:
         yield f"{length} septets au plus long ; un SMS en contient {gsm7.ALONE}"
-    yield from _links(text)
 
 
 def _links(text: str) -> Iterator[str]:

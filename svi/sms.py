@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from shared.models import Message, Route, SendAttempt
 from shared.store import Store
 from sms import gsm7
-from sms.templates import BY_MAIL, LONGEST, Templates
+from sms.templates import Templates
 from svi.instants import in_paris
 from svi.lists import echo_list, json_line
 from svi.service import load_settings, open_store
@@ -80,9 +80,7 @@ def show(message_id: UUID) -> None:
 
 
 @sms.command()
-@click.argument(
-    "template", metavar="[MODÈLE]", required=False, type=click.Choice([*map(str, LONGEST)])
-)
+@click.argument("template", metavar="[MODÈLE]", required=False)
 @click.option(
     "--set",
     "given",
@@ -97,12 +95,16 @@ def preview(template: str | None, given: dict[str, str]) -> None:
     Un modèle qui part aussi par courriel y dit autre chose : son objet et son texte suivent.
 
     \b
-    Exemple :
+    Exemples :
       svi sms preview code --set code=012345 --set minutes=10
+      svi sms preview notice.rendez-vous
     """
     path = load_settings().templates
     texts, mails = Templates.load(path), Templates.load(path, Route.MAIL)
-    shown = {template: LONGEST[template]} if template else LONGEST
+    if template and template not in texts.longest:
+        known = ", ".join(texts.longest)
+        raise click.ClickException(f"aucun modèle {template} ; il y a {known}")
+    shown = {template: texts.longest[template]} if template else texts.longest
     names = {name for longest in shown.values() for name in longest}
     for name in given.keys() - names:
         raise click.ClickException(f"aucune variable {name} ; il y a {', '.join(sorted(names))}")
@@ -111,13 +113,13 @@ def preview(template: str | None, given: dict[str, str]) -> None:
         text = texts.render(name, variables)
         segments = gsm7.segments(text)
         click.echo(
-            f"{name:<24}{texts.sender(name):<13}{len(gsm7.encode(text)):>4} septets"
+            f"{name:<23} {texts.sender(name):<13}{len(gsm7.encode(text)):>4} septets"
             f"  {len(segments)} SMS"
         )
         for segment in segments:
             click.echo(f"    {segment}")
-        if name in BY_MAIL:
-            click.echo(f"{name:<24}{'courriel':<13}{mails.subject(name)}")
+        if name in mails.longest:
+            click.echo(f"{name:<23} {'courriel':<13}{mails.subject(name)}")
             click.echo(indent(mails.render(name, variables).rstrip("\n"), "    "))
 
 
@@ -154,6 +156,7 @@ def _as_dict(message: Message) -> dict[str, Any]:
         "provider": message.provider,
         "provider_id": message.provider_id,
         "repeated": message.repeated,
+        "client": message.client,
     }
 
 

@@ -11,13 +11,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from shared import outbox
+from shared import client_messages, outbox
+from shared.client_messages import Order
 from shared.errors import SettingsError
 from shared.models import MessageState
 from shared.outbox import Report
 from shared.rules import PARIS
 from shared.store import Store
-from sms.templates import BY_MAIL, DEFAULT_FILE, LONGEST, Templates
+from sms.templates import BY_MAIL, DEFAULT_FILE, Templates
 from svi import demo
 from svi.__main__ import cli
 from svi.demo import refuse_real_people
@@ -26,6 +27,8 @@ from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, until
 from tests.store import add_account
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -158,6 +161,40 @@ def test_check_reads_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert f"{wrong}: password.text: hors de l'alphabet GSM-7 : Ê" in checked.output
 
 
+def test_of_a_client_s_message_it_says_whose_it_is(store: Store) -> None:
+    order = Order("notice.rendez-vous", MOBILE, {"jour": "lundi", "heure": "9 h"}, DAY)
+    message_id = client_messages.send(store, "agenda", order)
+    client_messages.cancel(store, "agenda", message_id)
+    [listed] = svi("sms", "list", "--json").output.splitlines()
+    shown = svi("sms", "show", str(message_id)).output
+    row = json.loads(listed)
+    assert (row["client"], row["state"]) == ("agenda", "cancelled")
+    assert "client      agenda\n" in shown
+    for personal in (MOBILE[3:], "lundi", "9 h"):
+        assert personal not in listed + shown
+
+
+def test_check_reads_the_templates_of_one_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = DEFAULT_FILE.read_text(encoding="utf-8")
+    wrong = tmp_path / "templates.toml"
+    wrong.write_text(texts.replace('heure = "23 h 59"', f'heure = "{"9" * 160}"'), "utf-8")
+    monkeypatch.setenv("SVI_TEMPLATES", str(wrong))
+    checked = svi("check")
+    assert checked.exit_code == 1
+    assert f"{wrong}: notice.rendez-vous.text: " in checked.output
+
+
+def test_a_template_of_one_s_own_is_previewed_at_its_longest(settings: Settings) -> None:
+    """Counted by hand."""
+    shown = svi("sms", "preview", "notice.rendez-vous").output.splitlines()
+    assert shown[0] == "notice.rendez-vous      Caf           136 septets  1 SMS"
+    assert "rendez-vous mercredi 30 septembre à 23 h 59." in shown[1]
+    filled = svi("sms", "preview", "notice.rendez-vous", "--set", "jour=lundi 3 août").output
+    assert "rendez-vous lundi 3 aout à 23 h 59." in filled
+
+
 PREVIEWS = {
     "its longest": ((), "code                    Caf           128 septets  1 SMS", "000 000"),
     "values": (("--set", "code=012345"), "  128 septets  1 SMS", "012 345"),
@@ -182,13 +219,13 @@ def test_a_preview(settings: Settings, arguments: tuple[str, ...], sizes: str, s
 def test_without_a_template_all_are_previewed(settings: Settings) -> None:
     lines = svi("sms", "preview", "--set", "minutes=10").output.splitlines()
     heads = [line.split()[:2] for line in lines if line and not line.startswith(" ")]
-    assert [name for name, sender in heads if sender == "Caf"] == [*LONGEST]
+    assert [name for name, sender in heads if sender == "Caf"] == [*Templates.load().longest]
     assert [name for name, how in heads if how == "courriel"] == [*BY_MAIL]
     assert len([line for line in lines if "10 minutes" in line]) == 3
 
 
 WRONG_PREVIEWS = {
-    "no such template": (("rappel",), "'rappel' is not one of 'password'"),
+    "no such template": (("rappel",), "aucun modèle rappel ; il y a password"),
     "no such variable": (("code", "--set", "nom=a"), "aucune variable nom ; il y a code, minutes"),
     "of another template": (("code", "--set", "password=1"), "aucune variable password"),
     "no value": (("code", "--set", "code"), "il faut NOM=VALEUR"),
