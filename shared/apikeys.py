@@ -38,6 +38,7 @@ class Scope(StrEnum):
     RECOVERY = "recovery"  # send a person a code, or the identifier that was forgotten (R12, R22)
     CHANGES = "changes"  # follow what happens to passwords, and tell: a web stack's own (R04)
     INCIDENTS = "incidents"  # close the service and open it again, take back what was done (D15)
+    MESSAGES = "messages"  # send from one's own templates, follow and cancel what one had sent
     TASKS = "tasks"  # ask as an agent (R09): answers tell whether an account exists
 
 

@@ -233,6 +233,26 @@ class StoreClient:
         answer = self._ask("POST", "/v1/agent-tasks", body)
         return Done(answer["answer"], answer["reason"])
 
+    def send_message(
+        self, template: str, to: str, variables: Mapping[str, str], expires_in_minutes: int
+    ) -> str:
+        """Send a message from a template of the installation's own; give its id."""
+        body = {
+            "template": template,
+            "to": to,
+            "variables": dict(variables),
+            "expires_in_minutes": expires_in_minutes,
+        }
+        return str(self._ask("POST", "/v1/messages", body)["id"])
+
+    def message(self, message_id: str) -> dict[str, Any]:
+        """Say where a message of ours is: its `state`, when it was taken, when it ended."""
+        return self._ask("GET", f"/v1/messages/{message_id}")
+
+    def cancel_message(self, message_id: str) -> dict[str, Any]:
+        """Take a message of ours back, as far as it can be; say where it is now."""
+        return self._ask("POST", f"/v1/messages/{message_id}/cancel")
+
     def changes(self, after: int = 0) -> list[dict[str, Any]]:
         """Give what happened to the dossiers' passwords after that id, 500 entries at most."""
         answer = self._ask("GET", f"/v1/changes?after={after}")

@@ -118,7 +118,9 @@ async def _serve(
             async with (
                 serving(app, settings.gateway_host, settings.gateway_port),
                 api.serving(
-                    api.application(store, api_pool, ROUTES), settings.api_host, settings.api_port
+                    api.application(store, api_pool, ROUTES, templates[Route.SMS].judge),
+                    settings.api_host,
+                    settings.api_port,
                 ),
                 _metrics(settings, store, pool, works),
                 asyncio.TaskGroup() as running,

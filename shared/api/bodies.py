@@ -1,12 +1,12 @@
 """Bodies of requests: strict JSON, and nothing that its description does not name."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.api.problems import INVALID, NOT_JSON, Fault, ProblemError
+from shared.api.problems import INVALID, NOT_FOUND, NOT_JSON, Fault, ProblemError
 
 JSON = "application/json"
 MOST_LEVELS = 8  # of objects and lists within one another
@@ -36,6 +36,14 @@ def parse_query(model: type[B], pairs: Sequence[tuple[str, str]]) -> B:
     if len(values) < len(pairs):
         raise ProblemError(INVALID)
     return _validated(model, values)
+
+
+def parse_path(model: type[B], values: Mapping[str, str]) -> B:
+    """Read what a path names; ProblemError NOT_FOUND: what has another shape is no more there."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError:
+        raise ProblemError(NOT_FOUND) from None
 
 
 def _validated(model: type[B], value: object) -> B:

@@ -82,28 +82,29 @@ def _operation(route: Route[Any], schemas: Schemas) -> dict[str, Any]:
     }
     if route.scope:
         operation["description"] = f"Scope `{route.scope}`."
-    if route.changes:
-        operation["parameters"] = [IDEMPOTENCY_HEADER]
-    if route.in_query:
-        operation["parameters"] = _query(route)
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
     if route.has_body:
         content = {JSON: {"schema": schemas[route.request]}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
-def _query(route: Route[Any]) -> list[dict[str, Any]]:
-    """Describe what may stand in the query: flat values only."""
-    schema = route.request.model_json_schema()
-    return [
-        {"name": name, "in": "query", "required": name in schema["required"], "schema": value}
+def _parameters(route: Route[Any]) -> list[dict[str, Any]]:
+    """Describe what stands in the header, the path and the query: flat values only."""
+    header = [IDEMPOTENCY_HEADER] if route.changes else []
+    if not (route.in_query or route.in_path):
+        return header
+    place, schema = "path" if route.in_path else "query", route.request.model_json_schema()
+    return header + [
+        {"name": name, "in": place, "required": name in schema["required"], "schema": value}
         for name, value in schema["properties"].items()
     ]
 
 
 def _name(method: HTTPMethod, path: str) -> str:
     """Name an operation: `get_session_payments_last`."""
-    return re.sub(r"\W+", "_", method.lower() + path.removeprefix("/v1"))
+    return re.sub(r"\W+", "_", method.lower() + path.removeprefix("/v1")).strip("_")
 
 
 def _security(route: Route[Any]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.api.bodies import Strict
 from shared.codes import DIGITS
-from shared.identifiers import CAISSE, NUMBER, PROVISIONAL
+from shared.identifiers import CAISSE, NUMBER, PROVISIONAL, e164, takes_sms
 from shared.incident import CHANNELS
 from shared.nir import WITHOUT_KEY
 from shared.origin import Origin
@@ -22,6 +22,7 @@ from shared.web_accounts import Holder
 
 LONGEST_NAME = 100
 LONGEST_CONTACT = 254  # a mail address (RFC 5321)
+LONGEST_VARIABLE = 160  # as long as an SMS: what fits is the template's to say
 LONGEST_CHOICE = 128  # beyond any password: which lengths are allowed is R14's to say
 
 T = TypeVar("T")
@@ -41,6 +42,14 @@ def _read(pattern: str, make: Callable[[str], T]) -> PlainValidator:
     return PlainValidator(read)
 
 
+def _mobile(text: str) -> str:
+    """Give a mobile as +…, if one may send it an SMS (D08)."""
+    number = e164(text)
+    if number is None or not takes_sms(number):
+        raise PydanticCustomError("not_a_french_mobile", "none")
+    return number
+
+
 def _text(pattern: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
 
@@ -53,6 +62,7 @@ _UUID = "-".join(f"[0-9a-f]{{{length}}}" for length in (8, 4, 4, 4, 12))
 _COUNT = r"0|[1-9][0-9]{0,14}"
 _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 _SCOPE = rf"service|channel:(?:{'|'.join(CHANNELS)})|caisse:{CAISSE.pattern}"
+_PHONE = r"\+[1-9](?:[ .-]?[0-9]){7,14}|0[1-9](?:[ .-]?[0-9]){8}"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _HIDDEN: dict[str, Any] = {"format": "password", "writeOnly": True}
 
@@ -99,6 +109,20 @@ ContactText = Annotated[
     Field(
         repr=False,
         description="where the code should go, as the person wrote it; null: it was not asked",
+    ),
+]
+Mobile = Annotated[
+    str,
+    _read(_PHONE, _mobile),
+    _text(_PHONE, description="a French mobile, +… or national (D08)", examples=["+33612345678"]),
+    Field(repr=False),
+]
+VariableText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_VARIABLE,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",  # one line
     ),
 ]
 CodeRoute = Literal["sms", "mail"]

@@ -21,10 +21,11 @@ from aiohttp import web
 
 from shared import apikeys
 from shared.api import problems
-from shared.api.bodies import JSON, B, parse, parse_query
+from shared.api.bodies import JSON, B, parse, parse_path, parse_query
 from shared.api.operation import Incoming, perform
 from shared.api.problems import PROBLEM_JSON, Fault, Problem, ProblemError, body_of
 from shared.api.routes import IDEMPOTENCY_KEY, Call, Route, decode_token
+from shared.client_messages import Judge
 from shared.errors import StoreDownError
 from shared.idempotency import Answer
 from shared.resets import RequestLostError
@@ -53,13 +54,15 @@ _silent = logging.getLogger(f"{__name__}.aiohttp")
 _silent.disabled = True  # aiohttp would log what strangers send us
 
 
-def application(store: Store, pool: Executor, routes: Sequence[Route[Any]]) -> web.Application:
+def application(
+    store: Store, pool: Executor, routes: Sequence[Route[Any]], judge: Judge
+) -> web.Application:
     """Make the application that serves these routes."""
     app = web.Application()
     by_path: defaultdict[str, dict[str, Route[Any]]] = defaultdict(dict)
     for route in routes:
         by_path[route.path][route.method] = route
-    edge = _Edge(store, pool)
+    edge = _Edge(store, pool, judge)
     for path, methods in by_path.items():
         app.router.add_route("*", path, partial(edge.answer, methods), expect_handler=_expected)
     app.router.add_route("*", "/{path:.*}", partial(edge.answer, {}), expect_handler=_expected)
@@ -146,9 +149,10 @@ class _InFlight:
 class _Edge:
     """Checks a request and has the pool do it."""
 
-    def __init__(self, store: Store, pool: Executor) -> None:
+    def __init__(self, store: Store, pool: Executor, judge: Judge) -> None:
         self._store = store
         self._pool = pool
+        self._judge = judge
         self._in_flight = _InFlight()
 
     async def answer(
@@ -210,7 +214,7 @@ class _Edge:
             raise ProblemError(problems.NO_BODY_EXPECTED)
         body = await _body(route, request)
         return Incoming(
-            Call(self._store, client, token),
+            Call(self._store, self._judge, client, token),
             _parsed(route, request, body),
             key,
             "\x1f".join([request.method, request.path, token.hex(), body.decode()]),
@@ -230,6 +234,8 @@ def _parsed(route: Route[B], request: web.Request, body: bytes) -> B:
     """Read what is asked for, wherever the route has it; ProblemError."""
     if route.in_query:
         return parse_query(route.request, list(request.query.items()))
+    if route.in_path:
+        return parse_path(route.request, request.match_info)
     return parse(route.request, body) if route.has_body else route.request()
 
 

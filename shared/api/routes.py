@@ -13,6 +13,7 @@ from shared import sessions
 from shared.api.bodies import B, NoBody
 from shared.api.problems import Problem
 from shared.apikeys import Scope
+from shared.client_messages import Judge
 from shared.sessions import Session
 from shared.store import Store
 
@@ -38,6 +39,7 @@ class Call:
     """What a handler is called with, besides the body: the store, and who asks."""
 
     store: Store
+    judge: Judge  # of what clients want sent
     client: str = ""  # empty where anybody may ask
     token: bytes = field(default=b"", repr=False)  # empty where no session is needed
 
@@ -74,11 +76,16 @@ class Route(Generic[B]):
         return self.method is not HTTPMethod.GET
 
     @property
+    def in_path(self) -> bool:
+        """Say whether the request stands in the path: each of its fields there in braces."""
+        return "{" in self.path
+
+    @property
     def in_query(self) -> bool:
         """Say whether the request stands in the query of the address: a GET has no body."""
-        return not self.changes and self.request is not NoBody
+        return not (self.changes or self.in_path or self.request is NoBody)
 
     @property
     def has_body(self) -> bool:
         """Say whether the request is a body."""
-        return self.changes and self.request is not NoBody
+        return self.changes and not (self.in_path or self.request is NoBody)

@@ -6,7 +6,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, RootModel
 from sqlalchemy import select
 
-from shared.api import bascule, changes, incidents, logins, passwords, persons, recovery, tasks
+from shared.api import (
+    bascule,
+    changes,
+    incidents,
+    logins,
+    messages,
+    passwords,
+    persons,
+    recovery,
+    tasks,
+)
 from shared.api.bodies import NoBody
 from shared.api.description import describe
 from shared.api.routes import Answer, Call, Route
@@ -40,6 +50,7 @@ ROUTES: tuple[Route[Any], ...] = (
     *passwords.ROUTES,
     *changes.ROUTES,
     *tasks.ROUTES,
+    *messages.ROUTES,
     *incidents.ROUTES,
     Route(
         method=HTTPMethod.GET,

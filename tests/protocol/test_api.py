@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select, update
@@ -250,6 +250,9 @@ SCOPES = {
     ("POST", "/v1/identifiers"): (Scope.RECOVERY, 400),
     ("POST", "/v1/identifier-requests"): (Scope.RECOVERY, 400),
     ("POST", "/v1/agent-tasks"): (Scope.TASKS, 400),
+    ("POST", "/v1/messages"): (Scope.MESSAGES, 400),
+    ("GET", "/v1/messages/{id}"): (Scope.MESSAGES, 404),
+    ("POST", "/v1/messages/{id}/cancel"): (Scope.MESSAGES, 400),
     ("GET", "/v1/changes"): (Scope.CHANGES, 422),
     ("POST", "/v1/changes"): (Scope.CHANGES, 400),
     ("GET", "/v1/incidents"): (Scope.INCIDENTS, 200),
@@ -263,10 +266,11 @@ SCOPES = {
 def test_a_key_opens_what_its_scopes_say(
     store: Store, api: Api, operation: tuple[str, str], opened: tuple[Scope, int]
 ) -> None:
-    scope, status = opened
+    (method, path), (scope, status) = operation, opened
+    path = path.format(id=UUID(int=1))
     others = new_key(store, "bornes", *(one for one in Scope if one is not scope))
-    assert api.ask(*operation, key=others).problem == "scope-lacking"
-    assert api.ask(*operation, key=new_key(store, "bornes", scope)).status == status
+    assert api.ask(method, path, key=others).problem == "scope-lacking"
+    assert api.ask(method, path, key=new_key(store, "bornes", scope)).status == status
 
 
 def test_every_other_route_is_open_to_anybody(api: Api) -> None:

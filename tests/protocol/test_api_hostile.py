@@ -217,6 +217,9 @@ METHODS = {
     "/v1/bascule/account": "POST",
     "/v1/recovery": "POST",
     "/v1/identifier-requests": "POST",
+    "/v1/messages": "POST",
+    "/v1/messages/0": "GET",
+    "/v1/messages/0/cancel": "POST",
     "/v1/health": "GET",
 }
 

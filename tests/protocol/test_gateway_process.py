@@ -13,17 +13,22 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from aiohttp import web
 
 from shared import recovery
+from shared.apikeys import Scope
+from shared.client import ApiError, StoreClient
 from shared.models import MessageState, Route
 from shared.recovery import Claim
 from shared.secret import Secret
 from shared.store import Store
+from sms.templates import DEFAULT_FILE
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
+from tests.api import new_key
 from tests.gateway import IN_GROUPS, LONG, MOBILE, PASSWORD, attempts, message, queue, until
 from tests.mail_server import AWAY, USER, mail_server
 from tests.mail_server import PASSWORD as MAIL_PASSWORD
@@ -210,6 +215,42 @@ async def test_without_a_mail_server_it_says_so_once(
     assert (process.returncode, out) == (0, "ready\n")
     [warning] = [json.loads(line) for line in err.splitlines()]
     assert (warning["event"], warning["missing"]) == ("mails_wait_and_expire", "SVI_SMTP_HOST")
+
+
+OWN = """\
+[notice.guichet]
+sender = "CafAgenda"
+text = "Au guichet {n}"
+variables = { n = "99" }
+"""
+
+
+async def test_a_client_has_a_message_of_the_installation_s_own_sent(
+    environment: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    """The API knows the templates that the dispatcher fills, and no others."""
+    ours = DEFAULT_FILE.read_text("utf-8")
+    texts = tmp_path / "templates.toml"
+    texts.write_text(ours[: ours.index("[notice.")] + OWN, "utf-8")
+    url = f"http://127.0.0.1:{environment['SVI_API_PORT']}"
+    client = StoreClient(url, new_key(store, "agenda", Scope.MESSAGES))
+    async with fake_twilio() as fake:
+        reach = {"SVI_TWILIO_URL": fake.url, "SVI_TEMPLATES": str(texts)}
+        with gateway(environment | reach) as process:
+            await until(lambda: ready(environment), 20)
+            with pytest.raises(ApiError) as caught:
+                await asyncio.to_thread(
+                    client.send_message, "notice.message-a-lire", MOBILE, {}, 60
+                )
+            sent = await asyncio.to_thread(
+                client.send_message, "notice.guichet", MOBILE, {"n": "7"}, 60
+            )
+            await until(lambda: message(store, UUID(sent)).state == MessageState.ACCEPTED, 20)
+            process.terminate()
+            await ended(process)
+    assert caught.value.reasons == ("unknown",)
+    [asked] = fake.asked
+    assert (asked["From"], asked["To"], asked["Body"]) == ("CafAgenda", MOBILE, "Au guichet 7")
 
 
 async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(

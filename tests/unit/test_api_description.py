@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from shared.api import problems
+from shared.api.bodies import NoBody
 from shared.api.description import describe
 from shared.api.routes import Route
 from shared.api.table import ROUTES
@@ -34,9 +35,13 @@ def test_a_route_is_described_as_it_is(route: Route[Any]) -> None:
     assert schemes == {scheme for scheme, wanted in needed.items() if wanted}
     named = {(one["in"], one["name"]) for one in described.get("parameters", [])}
     header = {("header", "Idempotency-Key")} if route.changes else set()
-    query = {("query", name) for name in route.request.model_fields} if route.in_query else set()
-    assert named == header | query
-    assert ("requestBody" in described) == route.has_body
+    place = "query" if route.in_query else "path" if route.in_path else "body"
+    fields = {(place, name) for name in route.request.model_fields}
+    assert named == header | (fields if place != "body" else set())
+    has_body = place == "body" and route.request is not NoBody
+    assert ("requestBody" in described) == route.has_body == has_body
+    in_braces = {("path", name) for name in re.findall(r"{(\w+)}", route.path)}
+    assert in_braces == {one for one in named if one[0] == "path"}
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=NAMES)
