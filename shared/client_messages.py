@@ -59,6 +59,7 @@ def send(store: Store, client: str, order: Order) -> UUID:
     )
     with store.database.write() as transaction:
         transaction.add(message)
+        outbox.announce(store, transaction.connection())
     return message_id
 
 
