@@ -19,7 +19,7 @@ from shared.models import MessageState
 from shared.outbox import Report
 from sms import smpp
 from sms.census import Census
-from sms.providers import twilio
+from sms.providers import smtp, twilio
 
 OTHER = "other"
 CODES = frozenset(
@@ -29,9 +29,11 @@ CODES = frozenset(
         *("failed", "no-answer", "no-template", "not-asked", "provider-stopped", "stopped"),
         # of the way to a provider
         *("cut", "not-gsm7", "timeout", "unreachable", "unreadable", "unwritten", "window-full"),
+        *("no-address", *smtp.WITHOUT_REPLY),
         # the providers' own
         *map(str, [*twilio.BY_CODE, *twilio.BY_STATUS, 500, 502, 503, 504]),
         *smpp.NAMES.values(),
+        *map(str, smtp.REPLIES),
     }
 )
 """Codes that become a label; what else a provider may answer is `OTHER`: labels cost memory."""

@@ -53,10 +53,17 @@ OF_THE_MAIL: Mapping[int, Result | None] = {4: Result.RETRY, 5: Result.REFUSED}
 LOGIN_REQUIRED = 530
 """Said of a recipient too, and about us all the same (RFC 4954, 6)."""
 
+REPLIES = (
+    *(421, 432, 450, 451, 452, 454, 455),
+    *(500, 501, 502, 503, 504, 521, 550, 551, 552, 553, 554, 555, 556),
+)
+"""Replies about a mail that the standards name (RFC 5321, 4.2.3; RFC 4954, 6; RFC 7504)."""
+
 WITHOUT_REPLY: Mapping[str, type[Exception]] = {
     "tls": SSLError,
     "timeout": TimeoutError,
     "no-connection": OSError,
+    "not-offered": SMTPException,  # TLS, or a way to log in
 }
 """What goes wrong without a reply; the first that fits."""
 
@@ -227,12 +234,13 @@ def _judge(code: int, meaning: Mapping[int, Result | None], *, otherwise: Result
     return Report(result, str(code), retry_after=RETRY_SECONDS if code == BUSY else None)
 
 
-def _why(error: Exception) -> str:
+def _why(error: SMTPException | OSError) -> str:
     """Name what went wrong without a reply; nothing of what the server wrote is in it."""
-    for code, kind in WITHOUT_REPLY.items():
-        if isinstance(error, kind) or isinstance(error.__cause__, kind):
-            return code
-    return "not-offered"  # TLS, or a way to log in
+    return next(
+        code
+        for code, kind in WITHOUT_REPLY.items()
+        if isinstance(error, kind) or isinstance(error.__cause__, kind)
+    )
 
 
 def _is_address(text: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 import sms
 from sms.metrics import CODES
-from sms.providers import smpp, twilio
+from sms.providers import smpp, smtp, twilio
 from sms.smpp import Answer
 
 FILES = sorted(Path(sms.__file__).parent.rglob("*.py"))
@@ -44,6 +44,14 @@ def test_what_twilio_answers_is_known(code: int) -> None:
 @pytest.mark.parametrize("status", smpp.BY_STATUS)
 def test_what_an_smsc_answers_is_known(status: int) -> None:
     assert Answer(status, "").code in CODES
+
+
+MAIL_REPLIES = ["421", "450", "451", "452", "454", "501", "550", "552", "553", "554"]
+
+
+@pytest.mark.parametrize("code", [*MAIL_REPLIES, *smtp.WITHOUT_REPLY])
+def test_what_comes_of_a_mail_is_known(code: str) -> None:
+    assert code in CODES
 
 
 def test_they_are_few() -> None:
