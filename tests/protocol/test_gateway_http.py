@@ -44,7 +44,7 @@ Form = Sequence[tuple[str, str]]
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is late, unless the test is about that."""
     monkeypatch.setattr("sms.http.BODY_SECONDS", LONG)
-    monkeypatch.setattr("sms.http.PROBE_SECONDS", LONG)
+    monkeypatch.setattr("sms.probe.PROBE_SECONDS", LONG)
 
 
 class Gateway:
@@ -407,6 +407,6 @@ async def test_a_stuck_database_does_not_hang_the_probe(
         for _ in range(5):
             assert (await waiting.get("/readyz"))[0] == 503
         assert len(asked) == 1, "impatient probes filled the pool"
-        monkeypatch.setattr("sms.http.PROBE_SECONDS", LONG)
+        monkeypatch.setattr("sms.probe.PROBE_SECONDS", LONG)
         unstuck.set()
         assert (await waiting.get("/readyz"))[0] == 200

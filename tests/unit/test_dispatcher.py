@@ -396,8 +396,8 @@ async def test_a_message_claimed_while_we_stop_is_given_back(
     async with dispatching(store, provider) as dispatcher:
         loop = asyncio.get_running_loop()
 
-        def claim_and_stop(*arguments: object) -> object:
-            claims = claim(*arguments)  # type: ignore[arg-type]
+        def claim_and_stop(*arguments: object, **which: object) -> object:
+            claims = claim(*arguments, **which)  # type: ignore[arg-type]
             loop.call_soon_threadsafe(dispatcher.stop)
             claimed.extend(claims)
             return claims
@@ -417,10 +417,10 @@ async def test_a_database_that_goes_and_comes_back_loses_no_report(
     finish, claim = outbox.finish, outbox.claim
 
     def unless_away(function: object) -> object:
-        def call(*arguments: object) -> object:
+        def call(*arguments: object, **which: object) -> object:
             if away:
                 raise StoreDownError("database: away")
-            return function(*arguments)  # type: ignore[operator]
+            return function(*arguments, **which)  # type: ignore[operator]
 
         return call
 
@@ -502,10 +502,10 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
     claim = outbox.claim
     faults = [ValueError("a bug")]
 
-    def fails_once(*arguments: object) -> object:
+    def fails_once(*arguments: object, **which: object) -> object:
         if faults:
             raise faults.pop()
-        return claim(*arguments)  # type: ignore[arg-type]
+        return claim(*arguments, **which)  # type: ignore[arg-type]
 
     monkeypatch.setattr(outbox, "claim", fails_once)
     queued = queue(store)
