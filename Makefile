@@ -31,6 +31,7 @@ unit: .venv/ready speech
 LONG = $(wildcard tests/protocol/test_parallel_*.py tests/protocol/test_*_command*.py \
     tests/protocol/test_*_process.py) tests/protocol/test_commands.py \
     tests/protocol/test_api_parallel.py tests/protocol/test_api_judged.py \
+    tests/protocol/test_api_messages.py tests/protocol/test_metrics.py \
     tests/protocol/test_moved_calls.py tests/unit/test_audit_seal.py tests/unit/test_store_machine.py \
     tests/unit/test_strangers.py tests/unit/test_upgrades.py tests/unit/test_voiding.py
 long: .venv/ready speech
