@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, func, or_, select
 
+from shared.clock import DAY
 from shared.letters.status import overdue
 from shared.models import Message, MessageState
 from shared.store import Store
-
-DAY = timedelta(days=1)
 
 
 class Waiting(NamedTuple):
