@@ -77,20 +77,15 @@ def head(store: Store) -> Head | None:
 
 
 def verify(store: Store, exported: Head | None = None, report: Progress = unheard) -> Verdict:
-    """Check every row from the last checkpoint on, and that an exported head still stands."""
-    with store.database.read() as transaction:
-        batches = transaction.scalars(select(AuditBatch).order_by(AuditBatch.id)).all()
-    rows = 0
-    fault = _first_batch_fault(store, batches) or _head_fault(batches, exported)
-    for done, (previous, batch) in enumerate(_chained(batches)):
-        if fault is not None:
-            break
-        report(done, len(batches))
-        rows += batch.rows
-        fault = _batch_fault(store, previous, batch)
-    unsealed, late = _unsealed(store, batches)
-    report(len(batches), len(batches))
-    return Verdict(rows, unsealed, fault or late)
+    """Check every row from the last checkpoint on, and that an exported head still stands.
+
+    Where a purge took away what was being read, the trail is read anew: it is shorter each time.
+    """
+    while True:
+        batches = _trail(store)
+        verdict = _verdict(store, batches, exported, report)
+        if verdict.fault is None or _begin(batches) == _begin(_trail(store)):
+            return verdict
 
 
 def purge(store: Store, days: int) -> int:
@@ -129,6 +124,32 @@ _ROW: tuple[Any, ...] = (
     AuditEntry.actor,
     AuditEntry.before_sealed.is_not(None),  # itself sealed to its row, and sealed anew (D13)
 )
+
+
+def _trail(store: Store) -> Sequence[AuditBatch]:
+    with store.database.read() as transaction:
+        return transaction.scalars(select(AuditBatch).order_by(AuditBatch.id)).all()
+
+
+def _begin(batches: Sequence[AuditBatch]) -> tuple[int, bytes | None] | None:
+    """Tell one checkpoint that a trail begins at from another; None of an empty trail."""
+    return (batches[0].id, batches[0].checkpoint) if batches else None
+
+
+def _verdict(
+    store: Store, batches: Sequence[AuditBatch], exported: Head | None, report: Progress
+) -> Verdict:
+    rows = 0
+    fault = _first_batch_fault(store, batches) or _head_fault(batches, exported)
+    for done, (previous, batch) in enumerate(_chained(batches)):
+        if fault is not None:
+            break
+        report(done, len(batches))
+        rows += batch.rows
+        fault = _batch_fault(store, previous, batch)
+    unsealed, late = _unsealed(store, batches)
+    report(len(batches), len(batches))
+    return Verdict(rows, unsealed, fault or late)
 
 
 def _newest_first() -> Select[AuditBatch]:

@@ -95,7 +95,6 @@ class EndedBy(StrEnum):
     SEPARATION = "separation"
     MUTATION = "mutation"
     INCIDENT = "incident"
-    CUT_OVER = "cut-over"
     ERASED = "erased"  # with the dossier's people (D16)
 
 

@@ -376,6 +376,17 @@ def test_a_thief_s_own_purge_is_named(store: Store, clock: FakeClock) -> None:
     assert (fault.kind, fault.batch) == (Kind.ALTERED, 2)
 
 
+def test_a_purge_in_the_middle_of_a_verification_is_no_fault(
+    store: Store, clock: FakeClock
+) -> None:
+    def purge(_done: int, _total: int) -> None:
+        audit_seal.purge(store, AUDIT_DAYS)
+
+    _age(store, clock)
+    verdict = audit_seal.verify(store, report=purge)
+    assert verdict == Verdict(2 * ROWS, 0, None)
+
+
 def test_tidying_purges_where_there_is_no_role_for_it(store: Store, clock: FakeClock) -> None:
     _age(store, clock)
     tidy(store)
