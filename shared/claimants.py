@@ -81,7 +81,7 @@ def import_claimants(store: Store, file: Path, report: Progress = unheard) -> Im
     claimants = _check(columns, lines, today, lambda done: report(done, steps))
     with store.database.write() as transaction:
         # Two imports at once would both create a person that neither of them finds.
-        store.database.lock(transaction, store.keys.index("lock", "claimants"))
+        lock(store, transaction)
         upsert = _Upsert(store, transaction, today)
         for start in range(0, len(claimants), BATCH):
             report(len(lines) + start, steps)
@@ -92,6 +92,11 @@ def import_claimants(store: Store, file: Path, report: Progress = unheard) -> Im
         _note(store, transaction, result)
     report(steps, steps)
     return result
+
+
+def lock(store: Store, transaction: Transaction) -> None:
+    """Hold imports off until this transaction ends; StoreDownError if one takes too long."""
+    store.database.lock(transaction, store.keys.index("lock", "claimants"))
 
 
 def _note(store: Store, transaction: Transaction, result: ImportResult) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, exists, not_, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, feed, outbox, provisional
+from shared import audit, before, claimants, feed, outbox, provisional
 from shared.accounts import named
 from shared.models import (
     Account,
@@ -87,6 +87,7 @@ def erase(store: Store, caisse: str, number: str) -> bool:
     """
     now = store.clock()
     with store.database.write() as transaction:
+        claimants.lock(store, transaction)  # an import would store again what it read before
         account = transaction.scalar(named(caisse, number).with_for_update(key_share=True))
         if account is None:
             return False

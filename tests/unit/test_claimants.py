@@ -3,7 +3,7 @@
 import re
 import traceback
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from shared import claimants, credentials, disclosure
 from shared.claimants import COLUMNS, ImportResult, import_claimants
 from shared.csv_file import Finding, ImportRefusedError
 from shared.errors import SettingsError, StoreError
+from shared.keyring import KeyRing
 from shared.models import Account, AuditEntry, Person
-from shared.people import Address, PersonData, open_person
+from shared.people import Address, PersonData, blind_indexes, open_person
 from shared.secret import Secret
 from shared.store import Store
 from tests.store import FakeClock, log_in, with_rules
@@ -834,6 +835,26 @@ def test_two_imports_at_once_create_everybody_once(store: Store, tmp_path: Path)
         results = list(pool.map(lambda _: import_claimants(store, path), range(2)))
     assert sorted(result.created for result in results) == [0, 100]
     assert sorted(result.unchanged for result in results) == [0, 100]
+
+
+@pytest.mark.parametrize("row", [line(CLAIRE, nom="Lefebvre"), line(HUGO)], ids=["known", "new"])
+def test_an_import_brings_back_nobody_who_is_erased_beside_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    import_claimants(store, file_of(tmp_path, line(CLAIRE)))
+    with ThreadPoolExecutor(1) as pool:
+        erasing: list[Future[bool]] = []
+
+        def erase_meanwhile(keys: KeyRing, data: PersonData) -> dict[str, bytes | None]:
+            """Erase once the import has read what there is; it should have to wait."""
+            erasing.append(pool.submit(disclosure.erase, store, CLAIRE["caisse"], CLAIRE["numero"]))
+            wait(erasing, timeout=0.5)
+            return blind_indexes(keys, data)
+
+        monkeypatch.setattr(claimants, "blind_indexes", erase_meanwhile)
+        import_claimants(store, file_of(tmp_path, row))
+    assert erasing.pop().result()
+    assert {person.surname for person in people(store)} == {None}
 
 
 # What the rest of the store makes of it
