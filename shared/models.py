@@ -437,6 +437,43 @@ class SentPart(Base):
     at: Mapped[datetime]
 
 
+class OptOut(Base):
+    """A contact that wants no campaign (R24): its blind index alone, of a number or of an address.
+
+    It outlives its person's data on purpose (D16): forgotten with them, the next campaign would
+    write to somebody who had said no. Nobody is found by it who does not already know the contact.
+    """
+
+    __tablename__ = "opt_out"
+
+    contact_index: Mapped[bytes] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    source: Mapped[str]
+
+
+class InboundMessage(Base):
+    """A word that somebody sent to a number of ours; never what else the message said.
+
+    `provider_id` is empty where the provider has no name for it (SMPP).
+    """
+
+    __tablename__ = "inbound_message"
+    __table_args__ = (
+        UniqueConstraint("provider", "provider_id"),
+        Index("ix_inbound_message_contact", "contact_index", "at"),
+        Index("ix_inbound_message_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    provider: Mapped[str]
+    provider_id: Mapped[str | None]
+    contact_index: Mapped[bytes]
+    called: Mapped[str]
+    keyword: Mapped[str]
+    at: Mapped[datetime]
+    answered: Mapped[bool]
+
+
 class ThrottleHit(Base):
     """One login attempt in one bucket (D05); `counted` is false for one that was not allowed."""
 

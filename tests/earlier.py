@@ -43,6 +43,7 @@ RIGHT, SENT, OLD, OLD_CODE, OF_CLAIRE, OF_INES = (UUID(int=0xD0 + n) for n in ra
 QUEUED, SENDING, DELIVERED, LETTER, CANCELLED = (UUID(int=0xE0 + n) for n in range(5))
 CODE_ID, USED_CODE_ID = UUID(int=0xF1), UUID(int=0xF2)
 RUN, ATTEMPT, INCIDENT = UUID(int=0x11), UUID(int=0x12), UUID(int=0x13)
+INBOUND = "SM" + 32 * "5"
 CALL, KEY_ID, TASK = "92-1635845400.17", "1f0c6f6f1f2c1142", "nims-2021-118"
 
 TYPES: dict[type, sa.types.TypeEngine[Any]] = {
@@ -367,6 +368,12 @@ def _messages(keys: KeyRing) -> list[Row]:
         Row("0002", "send_attempt", attempt),
         Row("0010", "sent_part", {"provider": "smpp", "provider_id": "1f", "attempt_id": ATTEMPT,
                                   "state": "delivered", "at": NOW - HOUR}),
+        Row("0014", "opt_out", {"contact_index": keys.index("phone", MOBILE),
+                                "at": NOW - HOUR, "source": "sms"}),
+        Row("0014", "inbound_message", {"provider": "twilio", "provider_id": INBOUND,
+                                        "contact_index": keys.index("phone", MOBILE),
+                                        "called": "36180", "keyword": "stop", "at": NOW - HOUR,
+                                        "answered": True}),
     ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from shared import (
     idempotency,
     incident,
     key_check,
+    opt_outs,
     outbox,
     rotation,
     schema,
@@ -40,13 +41,14 @@ from shared import (
 )
 from shared import database as database_module
 from shared.agent_tasks import Kind, Task
+from shared.contacts import Contact
 from shared.credentials import Login, Refusal
 from shared.database import Database
 from shared.errors import StoreDownError, StoreError
 from shared.idempotency import Answer, Request
 from shared.keyring import KeyRing
 from shared.letters import status
-from shared.models import Base, Credential, MessageState, Person
+from shared.models import Base, Credential, MessageState, Person, Route
 from shared.origin import Origin
 from shared.people import Address, PersonData, open_person
 from shared.rules import Channel, Identifier, Rules
@@ -366,6 +368,13 @@ def _client_follows_its_message(store: Store) -> None:
     assert client_messages.find(store, earlier.CLIENT, earlier.QUEUED) is None
 
 
+def _opt_out_still_stands(store: Store) -> None:
+    with store.database.read() as transaction:
+        found = opt_outs.find(store, transaction, Contact(Route.SMS, earlier.MOBILE))
+        assert found is not None
+        assert (found.source, found.at) == ("sms", earlier.NOW - earlier.HOUR)
+
+
 def _key_ring_is_the_right_one(store: Store) -> None:
     key_check.check(store)
 
@@ -390,6 +399,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0009", _key_ring_is_the_right_one),
     ("0010", _receipt_finds_its_message),
     ("0012", _client_follows_its_message),
+    ("0014", _opt_out_still_stands),
 ]
 
 VIOLATIONS = [
