@@ -29,12 +29,10 @@ class Template(StrEnum):
     IDENTIFIER_LETTER = "letter-identifier"  # R25: the numéro d'allocataire, by post alone
 
 
-PRIORITY = {
+PRIORITY: Mapping[str, Priority] = {  # any other is a NOTICE
     Template.CODE: Priority.CODE,
     Template.CODE_OLD_MOBILE: Priority.CODE,
-    Template.ACCOUNT_CREATED: Priority.NOTICE,
     Template.PROVISIONAL: Priority.PASSWORD,  # somebody waits for it, to log in
-    Template.IDENTIFIER_LETTER: Priority.NOTICE,
 }
 
 
@@ -42,7 +40,7 @@ PRIORITY = {
 class Notice:
     """What is to be said, to whom, until when; repr hides the contact and the content."""
 
-    template: Template
+    template: str
     account_id: UUID | None
     contact: Contact
     content: Mapping[str, str] = field(repr=False)
@@ -56,7 +54,7 @@ def queue(store: Store, transaction: Transaction, notice: Notice, *, wanted: boo
         id=message_id,
         route=contact.route,
         template=notice.template,
-        priority=PRIORITY[notice.template],
+        priority=PRIORITY.get(notice.template, Priority.NOTICE),
         account_id=notice.account_id,
         known_caller=False,
         destination_sealed=outbox.seal(store, message_id, "destination", contact.value),

@@ -14,6 +14,7 @@ from shared.day_keys import HEAD_BYTES, day_of
 from shared.models import (
     AgentTask,
     CallRecord,
+    InboundMessage,
     LetterRun,
     LoginSession,
     Message,
@@ -87,6 +88,12 @@ def table(rules: Retention) -> tuple[Kept, ...]:
             messages,
             "complaints: when and how, not what was said",
             _old_messages(messages),
+        ),
+        Kept(
+            "words sent to our numbers",
+            messages,
+            "D14: each is done once; complaints; not the opt-out itself",
+            _older(InboundMessage.at, messages),
         ),
         Kept("agents' requests", tasks, "R09: each is done once", _older(AgentTask.at, tasks)),
         Kept("sessions", 1, "to say that they are over", _older(LoginSession.expires_at, 1)),

@@ -179,6 +179,12 @@ class LetterRules(_Table):
     overdue_hours: PositiveInt
 
 
+class InboundRules(_Table):
+    """How what people write to us is answered (D14)."""
+
+    reply_minutes: PositiveInt
+
+
 class AgentRules(_Table):
     """How often agents have a password sent (R09)."""
 
@@ -285,6 +291,7 @@ class Rules(_Table):
     outbox: Outbox
     letters: LetterRules
     agents: AgentRules
+    inbound: InboundRules
     retention: Retention
     session: SessionRules
     transition: tuple[Passage, ...]

@@ -3,6 +3,7 @@
 Our texts are pure GSM-7 (D14). One that is not is refused: as UCS-2 it would need twice the SMS.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 
@@ -32,6 +33,8 @@ SEPTETS: Mapping[str, bytes] = {
     letter: bytes([code]) for code, letter in enumerate(_BASIC) if code != _ESCAPE
 } | {letter: bytes([_ESCAPE, code]) for letter, code in _EXTENSION.items()}
 """The septets of every letter, an octet for each: one, or an escape and another."""
+
+_LETTERS = {septets: letter for letter, septets in SEPTETS.items()}
 
 _SPELT = {
     **dict.fromkeys("’‘‚′`´", "'"),
@@ -63,6 +66,13 @@ def encode(text: str) -> bytes:
         return b"".join([SEPTETS[letter] for letter in text])
     except KeyError:
         raise TextError("not GSM-7") from None
+
+
+def decode(septets: bytes) -> str:
+    """Give the text that somebody sent, an octet for each septet; « ? » is what is no letter."""
+    escape = bytes([_ESCAPE])
+    units = re.findall(escape + b".|.", septets, re.DOTALL)
+    return "".join(_LETTERS.get(unit, "?") for unit in units)
 
 
 def segments(text: str) -> list[str]:

@@ -5,11 +5,11 @@ The store is called through the pool, never from the loop. Nothing of a request 
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -20,21 +20,23 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from shared import outbox
 from shared.errors import StoreDownError
+from shared.inbound import Word
 from shared.letters.status import overdue
 from shared.models import MessageState
 from shared.store import Store
 from sms import census, metrics
+from sms.inbound import Inbox
+from sms.keeper import Keeper
 from sms.probe import Probe
-from sms.providers.twilio import STATUS_PATH, TwilioReceipts
+from sms.providers.twilio import INBOUND_PATH, STATUS_PATH, TwilioMessages, TwilioReceipts
 
 LARGEST_BODY = 16 * 1024
 MOST_FIELDS = 100
 BODY_SECONDS = 5.0
 HEADER_SECONDS = 75.0  # for a head to end; also idle connections: longer than a proxy keeps one
-RETRY_SECONDS = 2.0
-MOST_HELD = 10_000
 STOP_SECONDS = 3.0
 FORM = "application/x-www-form-urlencoded"
+NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'  # TwiML: ours goes by the outbox
 
 log = structlog.get_logger(__name__)
 
@@ -45,13 +47,22 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
+class TwilioCallbacks:
+    """What reads Twilio's requests, and who deals with people's messages."""
+
+    receipts: TwilioReceipts
+    messages: TwilioMessages
+    inbox: Inbox
+
+
+@dataclass(frozen=True)
 class Backend:
     """What the handlers stand on; `dispatcher_works` says whether messages go out."""
 
     store: Store
     pool: Executor
     dispatcher_works: Callable[[], bool]
-    receipts: TwilioReceipts | None = None
+    twilio: TwilioCallbacks | None = None
 
 
 def application(backend: Backend) -> web.Application:
@@ -59,12 +70,22 @@ def application(backend: Backend) -> web.Application:
     app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_problems])
     app.router.add_get("/healthz", _alive)
     app.router.add_get("/readyz", _Readiness(backend).answer)
-    if backend.receipts is not None:
-        keeper = _ReceiptKeeper(backend.store, backend.pool)
-        app.cleanup_ctx.append(keeper.retrying)
-        callback = _TwilioStatus(backend.receipts, keeper)
-        app.router.add_post(STATUS_PATH + "/{attempt_id}", callback.answer)
+    if backend.twilio is not None:
+        _add_twilio(app, backend, backend.twilio)
     return app
+
+
+def _add_twilio(app: web.Application, backend: Backend, twilio: TwilioCallbacks) -> None:
+    receipts: Keeper[_Receipt, bool] = Keeper(
+        partial(_keep_receipt, backend), "receipt_lost", lambda one: str(one.attempt_id)
+    )
+    words: Keeper[Word, None] = Keeper(twilio.inbox.keep, "inbound_lost", lambda one: one.keyword)
+    for keeper in (receipts, words):
+        app.cleanup_ctx.append(keeper.retrying)
+    status = _TwilioStatus(twilio.receipts, receipts)
+    app.router.add_post(STATUS_PATH + "/{attempt_id}", status.answer)
+    inbound = _TwilioInbound(twilio, words)
+    app.router.add_post(INBOUND_PATH, inbound.answer)
 
 
 def metrics_application(
@@ -135,72 +156,27 @@ class _Receipt:
     state: MessageState
 
 
-class _ReceiptKeeper:
-    """Keeps receipts; those that come while the database is away as soon as it is back.
-
-    A 503 is no help: of itself Twilio asks again only where it could not connect, and at the very
-    most for 15 s (twilio.com/docs/usage/webhooks/webhooks-connection-overrides).
-    """
-
-    def __init__(self, store: Store, pool: Executor) -> None:
-        self._store = store
-        self._pool = pool
-        self._held: deque[_Receipt] = deque()
-
-    async def keep(self, receipt: _Receipt) -> bool:
-        """Keep a receipt, False if there is no such attempt; StoreDownError if it has to wait."""
-        try:
-            return await self._keep(receipt)
-        except StoreDownError:
-            if len(self._held) < MOST_HELD:
-                self._held.append(receipt)
-            else:
-                log.error("receipt_lost", attempt=str(receipt.attempt_id))
-            raise
-
-    async def retrying(self, _: web.Application) -> AsyncIterator[None]:
-        """Keep what waits, as long as the application runs."""
-        retrying = asyncio.create_task(self._retry())
-        yield
-        retrying.cancel()
-        await asyncio.wait([retrying])
-
-    async def _retry(self) -> None:
-        while True:
-            await asyncio.sleep(RETRY_SECONDS)
-            await self._keep_held()
-
-    async def _keep_held(self) -> None:
-        while self._held:
-            receipt = self._held[0]
-            try:
-                await self._keep(receipt)
-            except StoreDownError:
-                return
-            except Exception:  # a fault of ours must not hold up the others
-                log.exception("receipt_lost", attempt=str(receipt.attempt_id))
-            self._held.popleft()
-
-    async def _keep(self, receipt: _Receipt) -> bool:
-        kept = await asyncio.get_running_loop().run_in_executor(
-            self._pool,
-            outbox.receipt,
-            self._store,
-            receipt.attempt_id,
-            receipt.provider_id,
-            receipt.state,
-        )
-        if kept is None:
-            return False
-        metrics.received(kept.provider, receipt.state, kept.after)
-        log.info("receipt_kept", attempt=str(receipt.attempt_id), state=receipt.state)
-        return True
+async def _keep_receipt(backend: Backend, receipt: _Receipt) -> bool:
+    """Keep a receipt, False if there is no such attempt; StoreDownError."""
+    kept = await asyncio.get_running_loop().run_in_executor(
+        backend.pool,
+        outbox.receipt,
+        backend.store,
+        receipt.attempt_id,
+        receipt.provider_id,
+        receipt.state,
+    )
+    if kept is None:
+        return False
+    metrics.received(kept.provider, receipt.state, kept.after)
+    log.info("receipt_kept", attempt=str(receipt.attempt_id), state=receipt.state)
+    return True
 
 
 class _TwilioStatus:
     """Takes Twilio's status callbacks. They repeat and overtake one another: 204 for each."""
 
-    def __init__(self, receipts: TwilioReceipts, keeper: _ReceiptKeeper) -> None:
+    def __init__(self, receipts: TwilioReceipts, keeper: Keeper[_Receipt, bool]) -> None:
         self._receipts = receipts
         self._keeper = keeper
 
@@ -220,6 +196,30 @@ class _TwilioStatus:
         elif not await self._keeper.keep(_Receipt(attempt_id, receipt.provider_id, receipt.state)):
             raise web.HTTPNotFound
         return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+class _TwilioInbound:
+    """Takes what people write to numbers of ours, as Twilio tells it; the reply goes by itself."""
+
+    def __init__(self, twilio: TwilioCallbacks, keeper: Keeper[Word, None]) -> None:
+        self._messages = twilio.messages
+        self._inbox = twilio.inbox
+        self._keeper = keeper
+
+    async def answer(self, request: web.Request) -> web.Response:
+        form = await _form(request)
+        signature = request.headers.get("X-Twilio-Signature", "")
+        try:
+            received = self._messages.read(form, signature)
+        except ValueError:
+            raise web.HTTPBadRequest from None
+        if received is None:
+            log.warning("inbound_refused")
+            raise web.HTTPForbidden
+        word = self._inbox.read(received)
+        if word is not None:
+            await self._keeper.keep(word)
+        return web.Response(text=NO_REPLY, content_type="text/xml")
 
 
 def _uuid(text: str) -> UUID:

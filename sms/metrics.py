@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from shared.inbound import Keyword
 from shared.models import MessageState
 from shared.outbox import Report
 from sms import smpp
@@ -71,6 +72,12 @@ _DELIVERY = Histogram(
     buckets=BUCKETS,
     registry=_counted,
 )
+_INBOUND = Counter(
+    "svi_inbound",
+    "Messages that people sent us, repeated ones included, by the word in them.",
+    ["provider", "keyword"],
+    registry=_counted,
+)
 
 
 def sent(provider: str, report: Report) -> None:
@@ -89,6 +96,11 @@ def received(provider: str, state: MessageState, after: timedelta | None = None)
     _RECEIPTS.labels(provider, state).inc()
     if state is MessageState.DELIVERED and after is not None:
         _DELIVERY.labels(provider).observe(_seconds(after))
+
+
+def inbound(provider: str, keyword: Keyword | None) -> None:
+    """Count a message that somebody sent us; None is one without a word of ours."""
+    _INBOUND.labels(provider, keyword or OTHER).inc()
 
 
 def page(census: Census | None, working: Mapping[str, bool]) -> bytes:

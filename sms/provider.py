@@ -8,6 +8,8 @@ from shared.models import Route
 from shared.outbox import Report
 from shared.secret import Secret
 
+LONGEST_SHORT_CODE = 6
+
 
 @dataclass(frozen=True)
 class Outgoing:
@@ -23,6 +25,20 @@ class Outgoing:
     sender: str
     message_id: UUID
     subject: str = ""  # of a mail
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message that somebody sent to a number of ours; repr hides who it was, and what it says.
+
+    `sender` is +…, national or as the provider writes it; `called` the same.
+    """
+
+    provider: str
+    provider_id: str | None
+    called: str
+    sender: str = field(repr=False)
+    text: str = field(repr=False)
 
 
 class ProviderStoppedError(Exception):

@@ -75,12 +75,16 @@ class Answer(NamedTuple):
 class Delivery:
     """What the SMSC brings: a receipt, or somebody's message. `options` are TLVs by tag.
 
-    A receipt often quotes the text that it is of: repr hides it.
+    A receipt often quotes the text that it is of: repr hides it. `sender` and `called` are a type
+    of number and what it is of.
     """
 
     esm_class: int
     text: bytes = field(repr=False)
     options: Mapping[int, bytes] = field(repr=False)
+    data_coding: int = 0
+    sender: tuple[int, str] = field(default=(0, ""), repr=False)
+    called: tuple[int, str] = field(default=(0, ""), repr=False)
 
 
 Receive = Callable[[Delivery], Awaitable[Status]]
@@ -416,7 +420,9 @@ def _delivery(data: bytes) -> Delivery | None:
     text = pdu.short_message
     if text is None or len(text) < pdu.sm_length:
         return None
-    return Delivery(pdu.esm_class, text, options)
+    sender = pdu.source_addr_ton, pdu.source_addr.decode("ascii", "replace")
+    called = pdu.dest_addr_ton, pdu.destination_addr.decode("ascii", "replace")
+    return Delivery(pdu.esm_class, text, options, pdu.data_coding, sender, called)
 
 
 def _options(tlvs: bytes) -> Iterator[tuple[int, bytes]]:

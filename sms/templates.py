@@ -1,7 +1,7 @@
 """The texts of our messages, read from one TOML file and checked before anything is sent (D14)."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
@@ -10,6 +10,8 @@ from typing import Any, Self
 from shared import notices, settings_file
 from shared.client_messages import Misfit
 from shared.errors import SettingsError
+from shared.inbound import TEMPLATE as INBOUND
+from shared.inbound import Keyword
 from shared.models import Route
 from shared.outbox import TemplateError
 from shared.resets import Template
@@ -19,6 +21,7 @@ DEFAULT_FILE = Path(__file__).with_name("templates.toml")
 
 LONGEST_SUBJECT = 60  # as much as mail programs show
 SENDER = re.compile(r"[A-Za-z0-9]{1,11}")
+NUMBER = re.compile(r"[1-9][0-9]{2,14}")  # a short code, or an international number without its +
 # Whatever looks like a domain a telephone makes one to click; caf.fr alone leads nowhere else.
 LINK = re.compile(r"(?i)://|\bcaf\.fr/|\b(?!caf\.fr\b)[\w-]+\.[^\W\d_]{2,}")
 
@@ -89,6 +92,12 @@ class Templates:
         return cls({name: text for name, text in texts.items() if text is not None})
 
     @property
+    def numbers(self) -> frozenset[str]:
+        """Give the numbers where replies are read (D14)."""
+        replies = (name for name in self._texts if name.startswith(INBOUND))
+        return frozenset(self._texts[name].sender for name in replies)
+
+    @property
     def longest(self) -> Mapping[str, Mapping[str, str]]:
         """Give every template with what fills it, at its longest."""
         return {name: text.longest for name, text in self._texts.items()}
@@ -155,9 +164,21 @@ def _by_name(table: Mapping[str, Any]) -> dict[str, Any]:
         match name, one:
             case "notice", dict(notices):
                 by_name |= {NOTICE + own: notice for own, notice in notices.items()}
+            case "inbound", dict(numbers):
+                by_name |= _replies(numbers)
             case _:
                 by_name[name] = one
     return by_name
+
+
+def _replies(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is answered at each number, by the whole name; it is the number that answers."""
+    return {
+        f"{INBOUND}{number}.{word}": {"sender": number, "text": text}
+        for number, words in numbers.items()
+        if isinstance(words, dict)
+        for word, text in words.items()
+    }
 
 
 def _read(name: str, table: Any, route: Route) -> _Text | None:
@@ -194,21 +215,39 @@ def _mail(sms: _Text, mail: object) -> _Text | None:
 
 def _findings(table: Mapping[str, Any]) -> Iterator[str]:
     by_name = _by_name(table)
-    for name in [one for one in by_name if one not in LONGEST]:
+    inbound = table.get("inbound")
+    numbers = inbound if isinstance(inbound, dict) else {}
+    for number, words in numbers.items():
+        yield from _of_number(number, words)
+    for name in [one for one in by_name if one not in LONGEST and not one.startswith(INBOUND)]:
         if not name.startswith(NOTICE):
             yield f"{name}: modèle inconnu ; il y a {', '.join(LONGEST)}, et les vôtres, {NOTICE}…"
         elif not NOTICE_NAME.fullmatch(name.removeprefix(NOTICE)):
             yield f"{name}: un nom s'écrit en minuscules sans accent, chiffres et -"
         else:
-            yield from _of_template(name, by_name[name])
+            yield from _of_template(name, by_name[name], numbers)
     for name in LONGEST:
-        yield from _of_template(name, by_name.get(name))
+        yield from _of_template(name, by_name.get(name), numbers)
 
 
-def _of_template(name: str, table: Any) -> Iterator[str]:
+def _of_number(number: str, words: object) -> Iterator[str]:
+    """Check a number where replies are read, and what it says to each word."""
+    texts: dict[str, Any] = words if isinstance(words, dict) else {}
+    if texts.keys() != set(Keyword) or not all(isinstance(text, str) for text in texts.values()):
+        known = ", ".join(Keyword)
+        yield f"{INBOUND}{number}: il faut {known}, des textes entre guillemets, rien d'autre"
+        return
+    for word, text in texts.items():
+        said = _Text(Route.SMS, number, text, {})
+        yield from (f"{INBOUND}{number}.{word}: {finding}" for finding in _of_text(said))
+    if not NUMBER.fullmatch(number):
+        yield f"{INBOUND}{number}: il faut un numéro court, ou international sans son +"
+
+
+def _of_template(name: str, table: Any, numbers: Collection[str]) -> Iterator[str]:
     sms = _sms(name, table)
     if sms is not None:
-        yield from (f"{name}.{finding}" for finding in _of_sender(sms.sender))
+        yield from (f"{name}.{finding}" for finding in _of_sender(sms.sender, numbers))
         yield from (f"{name}.text: {finding}" for finding in _of_text(sms))
         yield from _of_mail(name, sms, table.get("mail"))
     elif name in LONGEST:
@@ -229,8 +268,13 @@ def _of_mail(name: str, sms: _Text, table: object) -> Iterator[str]:
         yield f"{name}.mail: il faut subject et text, deux textes entre guillemets"
 
 
-def _of_sender(sender: str) -> Iterator[str]:
-    if not SENDER.fullmatch(sender):
+def _of_sender(sender: str, numbers: Collection[str]) -> Iterator[str]:
+    """Check what a telephone shows as origin: a name, or a number where replies are read (D14)."""
+    if sender in numbers:
+        return
+    if sender.isdecimal():
+        yield "sender: un numéro où rien ne serait lu ; il lui faut [inbound.NUMÉRO]"
+    elif not SENDER.fullmatch(sender):
         yield "sender: il faut 1 à 11 lettres sans accent ou chiffres"
 
 

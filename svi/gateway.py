@@ -20,12 +20,19 @@ from shared.models import MessageState, Route
 from shared.store import Store
 from sms import metrics
 from sms.dispatcher import Dispatcher
-from sms.http import Backend, application, metrics_application, serving
+from sms.http import Backend, TwilioCallbacks, application, metrics_application, serving
+from sms.inbound import Inbox
 from sms.provider import Provider
 from sms.providers.file import FileProvider
 from sms.providers.smpp import SmppAccount, SmppProvider, SmppSettings, open_smpp
 from sms.providers.smtp import SmtpAccount, SmtpProvider, SmtpSettings
-from sms.providers.twilio import TwilioAccount, TwilioReceipts, TwilioSettings, open_twilio
+from sms.providers.twilio import (
+    TwilioAccount,
+    TwilioMessages,
+    TwilioReceipts,
+    TwilioSettings,
+    open_twilio,
+)
 from sms.templates import Templates
 from svi import demo
 from svi.service import housekeeping, load_settings, open_store, prepare_home
@@ -44,13 +51,13 @@ log = structlog.get_logger(__name__)
 def gateway() -> None:
     """Démarre la passerelle : elle envoie les SMS et les courriels et sert l'API du site web.
 
-    Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et les accusés
-    de Twilio, qui les adresse à SVI_PUBLIC_URL. Avec SVI_SMPP_HOST, les SMS partent par ce centre
-    SMS (SMPP 3.4) et non par Twilio. Avec SVI_SMTP_HOST, les courriels partent par ce serveur, de
-    l'adresse SVI_SMTP_SENDER ; sans lui, ils attendent et expirent. L'API est à part, sur
-    SVI_API_HOST et SVI_API_PORT, et ne doit jamais être publique. SVI_METRICS_PORT ouvre /metrics
-    à Prometheus, sur SVI_METRICS_HOST, à ne pas publier non plus. Plusieurs passerelles peuvent
-    servir la même base.
+    Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et ce que
+    Twilio adresse à SVI_PUBLIC_URL, accusés et SMS reçus. Avec SVI_SMPP_HOST, les SMS partent par
+    ce centre SMS (SMPP 3.4) et non par Twilio. Avec SVI_SMTP_HOST, les courriels partent par ce
+    serveur, de l'adresse SVI_SMTP_SENDER ; sans lui, ils attendent et expirent. L'API est à part,
+    sur SVI_API_HOST et SVI_API_PORT, et ne doit jamais être publique. SVI_METRICS_PORT ouvre
+    /metrics à Prometheus, sur SVI_METRICS_HOST, à ne pas publier non plus. Plusieurs passerelles
+    peuvent servir la même base.
 
     \b
     Exemples :
@@ -101,18 +108,17 @@ async def _serve(
     mail: SmtpSettings | None,
 ) -> None:
     """Send messages and take receipts until a signal tells to stop."""
-    receipts = None
-    if isinstance(account, TwilioAccount):
-        receipts = TwilioReceipts(account, settings.public_url)
     with ThreadPoolExecutor(POOL_SIZE) as pool, ThreadPoolExecutor(API_POOL_SIZE) as api_pool:
-        async with _provider(settings, store, account, pool) as provider:
+        inbox = Inbox(store, pool, templates[Route.SMS].numbers)
+        async with _provider(settings, store, account, inbox, pool) as provider:
             providers = [provider, *_mailers(settings, store, mail)]
             dispatchers = [Dispatcher(store, one, templates[one.route], pool) for one in providers]
             works = {
                 one.name: partial(_all_work, [dispatcher])
                 for one, dispatcher in zip(providers, dispatchers, strict=True)
             }
-            app = application(Backend(store, pool, partial(_all_work, dispatchers), receipts))
+            twilio = _callbacks(settings, account, inbox)
+            app = application(Backend(store, pool, partial(_all_work, dispatchers), twilio))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _stop, dispatchers)
             async with (
@@ -128,6 +134,14 @@ async def _serve(
                 click.echo("ready")
                 for dispatcher in dispatchers:
                     running.create_task(dispatcher.run())
+
+
+def _callbacks(settings: Settings, account: Account, inbox: Inbox) -> TwilioCallbacks | None:
+    """Give what takes Twilio's requests, if it is Twilio that carries our SMS."""
+    if not isinstance(account, TwilioAccount):
+        return None
+    url = settings.public_url
+    return TwilioCallbacks(TwilioReceipts(account, url), TwilioMessages(account, url), inbox)
 
 
 def _all_work(dispatchers: Sequence[Dispatcher]) -> bool:
@@ -164,7 +178,7 @@ async def _metrics(
 
 @asynccontextmanager
 async def _provider(
-    settings: Settings, store: Store, account: Account, pool: Executor
+    settings: Settings, store: Store, account: Account, inbox: Inbox, pool: Executor
 ) -> AsyncIterator[Provider]:
     """Open the way out for SMS: an SMSC, Twilio, or a file when this is a demonstration."""
     validity = timedelta(hours=store.rules.reset.message_hours)
@@ -181,7 +195,7 @@ async def _provider(
                 receipt_ids=settings.smpp_receipt_ids,
             )
             keep = partial(_keep_receipt, store, pool)
-            async with open_smpp(smpp, keep, store.chance) as provider:
+            async with open_smpp(smpp, keep, inbox.take, store.chance) as provider:
                 yield provider
         case TwilioAccount():
             twilio = TwilioSettings(

@@ -27,7 +27,8 @@ from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms import gsm7
-from sms.provider import Outgoing, ProviderStoppedError
+from sms.provider import LONGEST_SHORT_CODE, Outgoing, ProviderStoppedError, Received
+from sms.providers.smpp_inbound import MESSAGE_PAYLOAD, WITH_HEADER, read_message
 from sms.smpp import (
     Answer,
     AnswerLostError,
@@ -43,7 +44,6 @@ from sms.smpp import (
 
 PORT = 2775
 LONGEST_VALIDITY = timedelta(days=30)  # as much as any SMSC keeps one
-LONGEST_SHORT_CODE = 6
 RETRY_SECONDS = 1.0  # SMSCs limit what they take in a second
 MOST_LATE = 1000  # answers waited for though they are late
 
@@ -51,14 +51,12 @@ MOST_LATE = 1000  # answers waited for though they are late
 INTERNATIONAL = (1, 1)  # type of number and numbering plan
 ALPHANUMERIC = (5, 0)
 SHORT_CODE = (3, 0)  # known to this network only
-WITH_HEADER = 0x40  # esm_class: the text begins with a user data header
 RECEIPT = 0x01  # registered_delivery: when the message's fate is final
 DEFAULT_ALPHABET = 0  # data_coding: GSM-7, an octet for each septet
 # Of a deliver_sm.
 MESSAGE_TYPE = 0x3C  # esm_class: bits that say what it brings
-OF_RECEIPT = 0x04
+OF_MESSAGE, OF_RECEIPT = 0x00, 0x04
 RECEIPTED_MESSAGE_ID = 0x001E
-MESSAGE_PAYLOAD = 0x0424
 MESSAGE_STATE = 0x0427
 
 _MESSAGE_ID = re.compile(r"[!-~]{1,64}")
@@ -115,6 +113,9 @@ BASES: Mapping[ReceiptIds, tuple[int | None, int | None]] = {
 
 OnReceipt = Callable[[str, MessageState], Awaitable[None]]
 """Keeps what became of a message, by its provider id; if it fails the SMSC tells it again."""
+
+OnMessage = Callable[[Received], Awaitable[None]]
+"""Deals with what somebody wrote to us; if it fails the SMSC brings it again."""
 
 
 @dataclass(frozen=True)
@@ -296,26 +297,33 @@ class SmppReceipt:
 
 @asynccontextmanager
 async def open_smpp(
-    settings: SmppSettings, on_receipt: OnReceipt, chance: Chance
+    settings: SmppSettings, on_receipt: OnReceipt, on_message: OnMessage, chance: Chance
 ) -> AsyncIterator[SmppProvider]:
     """Give a provider in the running loop and take leave of the SMSC in the end."""
 
     async def receive(delivery: Delivery) -> Status:
-        if delivery.esm_class & MESSAGE_TYPE != OF_RECEIPT:
-            log.warning("smpp_inbound_refused", esm_class=delivery.esm_class)
+        kind = delivery.esm_class & MESSAGE_TYPE
+        if kind == OF_MESSAGE:
+            await on_message(read_message(SmppProvider.name, delivery))
+        elif kind == OF_RECEIPT:
+            await _take_receipt(SmppReceipt.read(delivery, settings.receipt_ids), on_receipt)
+        else:  # we ask for no acknowledgements
+            log.warning("smpp_delivery_refused", esm_class=delivery.esm_class)
             return Status.ESME_RX_P_APPN
-        receipt = SmppReceipt.read(delivery, settings.receipt_ids)
-        if receipt is None:
-            log.warning("smpp_receipt_unreadable")
-        elif receipt.state is not None:
-            log.info("smpp_receipt", provider_id=receipt.provider_id, error=receipt.error)
-            await on_receipt(receipt.provider_id, receipt.state)
         return Status.ESME_ROK
 
     account = settings.account
     smsc = Smsc(settings.host, settings.port, account.system_id, account.password, settings.tls)
     async with open_link(smsc, receive, chance, settings.pace) as link:
         yield SmppProvider(settings, link)
+
+
+async def _take_receipt(receipt: SmppReceipt | None, on_receipt: OnReceipt) -> None:
+    if receipt is None:
+        log.warning("smpp_receipt_unreadable")
+    elif receipt.state is not None:
+        log.info("smpp_receipt", provider_id=receipt.provider_id, error=receipt.error)
+        await on_receipt(receipt.provider_id, receipt.state)
 
 
 def _as_whole(report: Report, given: tuple[str, ...]) -> Report:

@@ -27,9 +27,10 @@ from shared.files import read_private
 from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
-from sms.provider import Outgoing, ProviderStoppedError
+from sms.provider import LONGEST_SHORT_CODE, Outgoing, ProviderStoppedError, Received
 
 STATUS_PATH = "/twilio/status"
+INBOUND_PATH = "/twilio/inbound"
 CONNECT_SECONDS = 5.0
 LONGEST_VALIDITY = timedelta(hours=10)  # Twilio's own limit of ValidityPeriod
 LONGEST_RETRY_AFTER = 3600.0
@@ -141,7 +142,7 @@ class TwilioProvider:
         try:
             sent = await self._messages.create_async(
                 to=message.destination,
-                from_=message.sender,
+                from_=_origin(message.sender),
                 body=message.text.reveal(),
                 status_callback=f"{self._callback}/{message.attempt_id}",
                 validity_period=self._validity,
@@ -196,13 +197,28 @@ class TwilioReceipt:
     state: MessageState | None
 
 
-class TwilioReceipts:
-    """Reads status callbacks that Twilio alone can have signed."""
+class _Callbacks:
+    """Reads what Twilio alone can have signed."""
 
     def __init__(self, account: TwilioAccount, public_url: str) -> None:
         self._account_sid = account.sid
         self._validator = RequestValidator(account.token.reveal())
-        self._callback = public_url.rstrip("/") + STATUS_PATH
+        self._base = public_url.rstrip("/")
+
+    def _signed(
+        self, path: str, form: Sequence[tuple[str, str]], signature: str
+    ) -> Mapping[str, str] | None:
+        """Give a form's fields; None if it is not signed for this path, or not for our account."""
+        fields = dict(form)
+        if len(fields) < len(form):  # the signature would hold for some of them only
+            return None
+        if not self._validator.validate(self._base + path, fields, signature):
+            return None
+        return fields if fields.get("AccountSid") == self._account_sid else None
+
+
+class TwilioReceipts(_Callbacks):
+    """Reads status callbacks."""
 
     def read(
         self, attempt_id: str, form: Sequence[tuple[str, str]], signature: str
@@ -211,17 +227,31 @@ class TwilioReceipts:
 
         ValueError if it is signed but lacks what a status callback has.
         """
-        fields = dict(form)
-        if len(fields) < len(form):  # the signature would hold for some of them only
-            return None
-        if not self._validator.validate(f"{self._callback}/{attempt_id}", fields, signature):
-            return None
-        if fields.get("AccountSid") != self._account_sid:
+        fields = self._signed(f"{STATUS_PATH}/{attempt_id}", form, signature)
+        if fields is None:
             return None
         sid, status = fields.get("MessageSid"), fields.get("MessageStatus")
         if not _is_message_sid(sid) or status is None:
             raise ValueError("not a status callback")
         return TwilioReceipt(str(sid), STATES.get(status))
+
+
+class TwilioMessages(_Callbacks):
+    """Reads what people write to numbers of ours."""
+
+    def read(self, form: Sequence[tuple[str, str]], signature: str) -> Received | None:
+        """Give a message; None if it is not signed, or not for our account.
+
+        ValueError if it is signed but lacks what a message has.
+        """
+        fields = self._signed(INBOUND_PATH, form, signature)
+        if fields is None:
+            return None
+        sid, text = fields.get("MessageSid"), fields.get("Body")
+        called, sender = fields.get("To"), fields.get("From")
+        if not _is_message_sid(sid) or text is None or called is None or sender is None:
+            raise ValueError("not a message")
+        return Received(TwilioProvider.name, sid, called, sender, text)
 
 
 class _AnswerError(Exception):
@@ -302,6 +332,12 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     if not (value.isascii() and value.isdecimal()):
         return None
     return min(float(value), LONGEST_RETRY_AFTER)
+
+
+def _origin(sender: str) -> str:
+    """Write a sender as Twilio does: a number that is no short code has its +."""
+    is_long = sender.isdecimal() and len(sender) > LONGEST_SHORT_CODE
+    return f"+{sender}" if is_long else sender
 
 
 def _is_message_sid(sid: object) -> bool:

@@ -70,6 +70,17 @@ function submit(session, pdu) {
   else (TREATMENTS[number.slice(-4)] || accept)(session, pdu);
 }
 
+// Brings what somebody wrote, again and again until we have it.
+function bring(session, { udh, ...said }) {
+  const message = udh
+    ? { short_message: { udh: Buffer.from(udh, "hex"), message: said.short_message } }
+    : {};
+  session.deliver_sm({ source_addr_ton: 1, ...said, ...message }, (answer) => {
+    tell("message_answered", { status: answer.command_status });
+    if (answer.command_status) setTimeout(bring, how.receipt_ms, session, { udh, ...said });
+  });
+}
+
 function bind(session, pdu) {
   const wrong = pdu.system_id !== "caf" || pdu.password !== "secret";
   const status = refusedBinds < how.refuse_binds ? how.bind_status : wrong ? how.wrong_status : 0;
@@ -77,7 +88,10 @@ function bind(session, pdu) {
   tell("bind", { command: pdu.command, version: pdu.interface_version, status });
   session.send(pdu.response(status ? { command_status: status } : { system_id: "smsc" }));
   if (status) session.close();
-  else if (how.on_bind) for (const raw of how.on_bind) session.socket.write(Buffer.from(raw, "hex"));
+  else {
+    for (const raw of how.on_bind) session.socket.write(Buffer.from(raw, "hex"));
+    for (const said of how.written) bring(session, said);
+  }
 }
 
 const server = smpp.createServer(options, (session) => {

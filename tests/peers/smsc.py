@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ class Behaviour:
     bind_status: int = 0x0D
     wrong_status: int = 0x0E
     on_bind: tuple[str, ...] = ()  # PDUs in hexadecimal
+    written: tuple[Mapping[str, object], ...] = ()  # what people write: fields of deliver_sm
     key: str = ""
     cert: str = ""
 

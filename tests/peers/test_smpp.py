@@ -20,7 +20,11 @@ import pytest
 import structlog
 from sqlalchemy import select
 
-from shared.models import Message, MessageState
+from shared import inbound, opt_outs
+from shared.contacts import Contact
+from shared.errors import StoreDownError
+from shared.inbound import Word
+from shared.models import Message, MessageState, Route
 from shared.origin import Origin
 from shared.outbox import Report, Result
 from shared.resets import request_password
@@ -30,7 +34,8 @@ from shared.sessions import Session
 from shared.store import Store
 from sms import gsm7
 from sms.dispatcher import Dispatcher
-from sms.provider import Outgoing, ProviderStoppedError
+from sms.inbound import Inbox
+from sms.provider import Outgoing, ProviderStoppedError, Received
 from sms.providers.smpp import ReceiptIds, SmppAccount, SmppProvider, SmppSettings, open_smpp
 from sms.smpp import LinkPace
 from sms.templates import Templates
@@ -53,6 +58,10 @@ HURRIED = replace(PATIENT, answer=2)
 
 def outgoing(text: str = TEXT, to: str = MOBILE, sender: str = "Caf") -> Outgoing:
     return Outgoing(uuid4(), to, Secret(text), sender, uuid4())
+
+
+async def unread(_: Received) -> None:
+    raise AssertionError("nobody wrote to us")
 
 
 def never_chance(_: int) -> int:
@@ -87,7 +96,7 @@ async def both(
     keep = (receipts or Receipts()).keep
     async with smsc(behaviour) as center:
         ours = replace(settings(center.port, pace), receipt_ids=ids)
-        async with open_smpp(ours, keep, never_chance) as provider:
+        async with open_smpp(ours, keep, unread, never_chance) as provider:
             yield center, provider
 
 
@@ -114,7 +123,9 @@ async def test_a_message_is_submitted_once_with_all_that_an_smsc_needs() -> None
 
 async def test_it_binds_as_a_transceiver_and_takes_leave() -> None:
     async with smsc() as center:
-        async with open_smpp(settings(center.port), Receipts().keep, never_chance) as provider:
+        async with open_smpp(
+            settings(center.port), Receipts().keep, unread, never_chance
+        ) as provider:
             await provider.send(outgoing())
             assert center.all("unbind") == []
         await center.told("closed")
@@ -224,7 +235,7 @@ async def test_wrong_credentials_stop_us_at_once(status: int, name: str) -> None
     wrong = replace(ACCOUNT, password=Secret("guess"))
     async with smsc(Behaviour(wrong_status=status)) as center:
         ours = replace(settings(center.port), account=wrong)
-        async with open_smpp(ours, Receipts().keep, never_chance) as provider:
+        async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
             for _ in range(2):
                 with pytest.raises(ProviderStoppedError, match=name):
                     await provider.send(outgoing())
@@ -334,7 +345,7 @@ async def test_an_smsc_out_of_reach_gets_nothing_and_is_found_when_it_is_back() 
     port = free_port()
     unreachable = Report(Result.RETRY, "unreachable", retry_after=1.0)
     ours = settings(port, replace(PATIENT, ready=0.1))
-    async with open_smpp(ours, Receipts().keep, never_chance) as provider:
+    async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
         assert await provider.send(outgoing()) == unreachable
         for _ in range(2):
             async with smsc(Behaviour(port=port)):
@@ -422,13 +433,13 @@ def pdu(command: int, body: bytes = b"", length: int | None = None, status: int 
     return (head + body).hex()
 
 
-INBOUND = b"\0\1\1+33612345678\0\1\1caf\0" + bytes(3) + b"\0\0" + bytes(4) + b"\4STOP"
+INBOUND = b"\0\1\1+33612345678\0\1\1caf\0%c\0\0" + b"\0\0" + bytes(4) + b"\4STOP"
 NAMELESS = b"\0\1\1" + b"336\0\1\1caf\0\4\0\0" + b"\0\0" + bytes(4) + b"\7nothing" + b"\0\x1e"
 STRANGE = {
     "an unknown command": (pdu(0x0200), "nack", 0x03),
     "a command that nobody may send us": (pdu(0x04), "nack", 0x03),
-    "a delivery cut short": (pdu(0x05, INBOUND[:-1]), "nack", 0x02),
-    "a message of somebody's": (pdu(0x05, INBOUND), "deliver_answered", 0x65),
+    "a delivery cut short": (pdu(0x05, (INBOUND % 0)[:-1]), "nack", 0x02),
+    "an acknowledgement of somebody's": (pdu(0x05, INBOUND % 0x08), "deliver_answered", 0x65),
     "a receipt that names nothing": (pdu(0x05, NAMELESS), "deliver_answered", 0),
 }
 
@@ -442,6 +453,70 @@ async def test_what_is_strange_is_answered_and_cuts_nothing(
         assert (await provider.send(outgoing())).result is Result.ACCEPTED
         assert center.all(event) == [{"event": event, "status": status}]
         assert len(center.all("bind")) == 1
+
+
+WRITTEN: dict[str, tuple[dict[str, object], str]] = {
+    "GSM-7": ({"short_message": "Stop à l'été €", "data_coding": 0}, "Stop à l'été €"),
+    "ASCII": ({"short_message": "STOP", "data_coding": 1}, "STOP"),
+    "Latin-1": ({"short_message": "Arrêt", "data_coding": 3}, "Arrêt"),
+    "UCS-2": ({"short_message": "STOP ✋", "data_coding": 8}, "STOP ✋"),
+    "in a parameter": ({"message_payload": "STOP"}, "STOP"),
+    "the only part": ({"udh": "050003070101", "short_message": "STOP"}, "STOP"),
+    "one part of two": ({"udh": "050003070201", "short_message": "STOP"}, ""),
+}
+
+
+@pytest.mark.parametrize(("fields", "text"), WRITTEN.values(), ids=WRITTEN)
+async def test_what_somebody_writes_is_read_as_the_smsc_wrote_it(
+    fields: dict[str, object], text: str
+) -> None:
+    """Encoded by npm smpp."""
+    told: list[Received] = []
+
+    async def take(received: Received) -> None:
+        told.append(received)
+
+    said = {"source_addr": MOBILE[1:], "destination_addr": "36180", **fields}
+    async with (
+        smsc(Behaviour(written=(said,))) as center,
+        open_smpp(settings(center.port), Receipts().keep, take, never_chance),
+    ):
+        await center.told("message_answered")
+    assert told == [Received("smpp", None, "36180", MOBILE, text)]
+    assert center.all("message_answered") == [{"event": "message_answered", "status": 0}]
+
+
+async def test_a_stop_is_heard_though_the_database_was_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused for now, the SMSC brings it again; brought twice, it is answered once."""
+    take, failures = inbound.take, [StoreDownError("database: away")] * 2
+
+    def at_last(store: Store, word: Word) -> bool:
+        if failures:
+            raise failures.pop()
+        return take(store, word)
+
+    monkeypatch.setattr(inbound, "take", at_last)
+    said = {"source_addr": MOBILE[1:], "destination_addr": "36180", "short_message": "STOP"}
+    with ThreadPoolExecutor(4) as pool:
+        inbox = Inbox(store, pool, Templates.load().numbers)
+        async with smsc(Behaviour(written=(said, said))) as center:
+            ours = settings(center.port)
+            async with open_smpp(ours, Receipts().keep, inbox.take, never_chance) as provider:
+                await center.told("message_answered", 4)
+                dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
+                running = asyncio.create_task(dispatcher.run())
+                await until(lambda: only_message(store).state == MessageState.ACCEPTED, 30)
+                dispatcher.stop()
+                await running
+    answers = Counter(one["status"] for one in center.all("message_answered"))
+    assert answers == {0x64: 2, 0: 2}
+    [reply] = center.all("submit")
+    assert (reply["to"], reply["from"], reply["numbering"]) == (MOBILE[1:], "36180", [1, 1, 3, 0])
+    assert reply["text"] == Templates.load().render("inbound.36180.stop", {})
+    with store.database.read() as transaction:
+        assert opt_outs.find(store, transaction, Contact(Route.SMS, MOBILE)) is not None
 
 
 NO_SMPP = {"too short": pdu(0x15, length=15), "too long": pdu(0x15, length=1 << 31)}
@@ -485,23 +560,25 @@ async def test_a_certificate_is_checked(tmp_path: Path) -> None:
     trusting = ssl.create_default_context(cafile=cert)
     async with smsc(Behaviour(key=str(key), cert=str(cert))) as center:
         ours = replace(settings(center.port), tls=trusting)
-        async with open_smpp(ours, Receipts().keep, never_chance) as provider:
+        async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
             assert (await provider.send(outgoing())).result is Result.ACCEPTED
         doubting = replace(
             settings(center.port, replace(PATIENT, ready=1)), tls=ssl.create_default_context()
         )
-        async with open_smpp(doubting, Receipts().keep, never_chance) as provider:
+        async with open_smpp(doubting, Receipts().keep, unread, never_chance) as provider:
             assert (await provider.send(outgoing())).code == "unreachable"
         assert len(center.all("bind")) == 1
 
 
 async def test_nothing_personal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The receipt and the inbound message quote what they are of, as SMSCs do."""
+    """The receipt quotes what it is of, as SMSCs do; and what somebody writes is personal."""
     caplog.set_level(logging.DEBUG)
     strange = tuple(raw for raw, _, _ in STRANGE.values())
     receipts = Receipts(failures=1)
     with structlog.testing.capture_logs() as events:
-        async with both(Behaviour(on_bind=strange), HURRIED, receipts) as (center, provider):
+        said = {"source_addr": MOBILE[1:], "destination_addr": "36180", "short_message": "STOP"}
+        behaviour = Behaviour(on_bind=strange, written=(said,))
+        async with both(behaviour, HURRIED, receipts) as (center, provider):
             for end in ("5678", "0000", "9999", "7777", "3333"):
                 await provider.send(outgoing("8392 7415 est votre code", to=f"+3361234{end}"))
             await center.told("bind", 2)
@@ -529,7 +606,7 @@ async def test_a_forgotten_password_goes_the_whole_way(store: Store, clock: Fake
     port = free_port()
     ours = settings(port, replace(PATIENT, ready=0.1))
     with ThreadPoolExecutor(4) as pool:
-        async with open_smpp(ours, Receipts().keep, never_chance) as provider:
+        async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
             dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
             running = asyncio.create_task(dispatcher.run())
             await until(lambda: only_message(store).failures, 30)

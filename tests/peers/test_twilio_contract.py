@@ -23,10 +23,12 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from sms.dispatcher import Dispatcher
-from sms.http import FORM, Backend, application, serving
-from sms.provider import Outgoing, ProviderStoppedError
+from sms.http import FORM, Backend, TwilioCallbacks, application, serving
+from sms.inbound import Inbox
+from sms.provider import Outgoing, ProviderStoppedError, Received
 from sms.providers.twilio import (
     TwilioAccount,
+    TwilioMessages,
     TwilioProvider,
     TwilioReceipts,
     TwilioSettings,
@@ -51,6 +53,7 @@ from tests.store import CAISSE, NUMBER, OWNER, add_account, log_in
 MOBILE = "+33612345678"
 PUBLIC_URL = "https://sms.example.org"
 ACCOUNT = TwilioAccount(ACCOUNT_SID, Secret(TOKEN))
+MESSAGES = TwilioMessages(ACCOUNT, PUBLIC_URL)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +207,34 @@ def test_twilios_own_package_signs_as_we_check() -> None:
     assert receipts.read(attempt_id, [*form.items()], of_another) is None
 
 
+def test_twilios_own_package_signs_what_people_write() -> None:
+    form = {
+        "AccountSid": ACCOUNT_SID,
+        "Body": "Stop, été & = + % 😀",
+        "From": MOBILE,
+        "FromCity": "",
+        "MessageSid": "SM" + 32 * "b",
+        "To": "36180",
+    }
+    url = f"{PUBLIC_URL}/twilio/inbound"
+    signature = npm_signature(TOKEN, url, form)
+    received = MESSAGES.read([*form.items()], signature)
+    assert received == Received(
+        "twilio", form["MessageSid"], form["To"], form["From"], form["Body"]
+    )
+    altered = {
+        "another text": [*{**form, "Body": "Aide"}.items()],
+        "another sender": [*{**form, "From": "+33698765432"}.items()],
+        "one field more": [*form.items(), ("More", "1")],
+        "one field less": [*form.items()][:-1],
+        "a field twice": [*form.items(), ("Body", "Aide")],
+    }
+    for kind, fields in altered.items():
+        assert MESSAGES.read(fields, signature) is None, kind
+    of_another = npm_signature("f" * 32, url, form)
+    assert MESSAGES.read([*form.items()], of_another) is None
+
+
 @pytest.mark.asyncio
 async def test_a_forgotten_password_goes_the_whole_way(
     store: Store, proxy: str, upstream: int
@@ -216,8 +247,10 @@ async def test_a_forgotten_password_goes_the_whole_way(
             dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
             running = asyncio.create_task(dispatcher.run())
             await until(lambda: only_message(store).state == MessageState.ACCEPTED)
-            receipts = TwilioReceipts(ACCOUNT, PUBLIC_URL)
-            app = application(Backend(store, pool, lambda: dispatcher.working, receipts))
+            twilio = TwilioCallbacks(
+                TwilioReceipts(ACCOUNT, PUBLIC_URL), MESSAGES, Inbox(store, pool, ())
+            )
+            app = application(Backend(store, pool, lambda: dispatcher.working, twilio))
             assert await call_back(app, fake) == 204
             dispatcher.stop()
             await running

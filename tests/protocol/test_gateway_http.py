@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -26,8 +26,9 @@ from shared.models import MessageState
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from shared.store import Store
-from sms.http import FORM, LARGEST_BODY, Backend, application, serving
-from sms.providers.twilio import TwilioAccount, TwilioReceipts
+from sms.http import FORM, LARGEST_BODY, Backend, TwilioCallbacks, application, serving
+from sms.inbound import Inbox
+from sms.providers.twilio import TwilioAccount, TwilioMessages, TwilioReceipts
 from sms.templates import Templates
 from tests.gateway import LONG, message, queue, until
 from tests.peers.fake_twilio import ACCOUNT_SID, TOKEN
@@ -82,10 +83,15 @@ class Gateway:
 @asynccontextmanager
 async def gateway(store: Store, *, works: bool = True) -> AsyncIterator[Gateway]:
     with ThreadPoolExecutor(2) as pool:
-        receipts = TwilioReceipts(ACCOUNT, PUBLIC_URL)
-        app = application(Backend(store, pool, lambda: works, receipts))
+        app = application(Backend(store, pool, lambda: works, callbacks(store, pool)))
         async with serving(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
             yield Gateway(f"http://127.0.0.1:{port}", session)
+
+
+def callbacks(store: Store, pool: Executor) -> TwilioCallbacks:
+    """Give what takes Twilio's requests, by the texts as they ship."""
+    receipts, messages = TwilioReceipts(ACCOUNT, PUBLIC_URL), TwilioMessages(ACCOUNT, PUBLIC_URL)
+    return TwilioCallbacks(receipts, messages, Inbox(store, pool, Templates.load().numbers))
 
 
 def sign(path: str, form: Form, url: str = PUBLIC_URL) -> str:
@@ -209,8 +215,8 @@ async def test_receipts_wait_for_a_database_that_is_away(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twilio does not ask again for long enough: we do, in the order in which they came."""
-    monkeypatch.setattr("sms.http.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("sms.http.MOST_HELD", 2)
+    monkeypatch.setattr("sms.keeper.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("sms.keeper.MOST_HELD", 2)
     message_id, attempt_id = hand_over(store)
     away, receipt = True, outbox.receipt
 
@@ -240,7 +246,7 @@ async def test_receipts_wait_for_a_database_that_is_away(
 async def test_a_held_receipt_that_fails_holds_up_no_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sms.http.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("sms.keeper.RETRY_SECONDS", 0.01)
     message_id, attempt_id = hand_over(store)
     away, faults, receipt = True, [ValueError("a bug")], outbox.receipt
 

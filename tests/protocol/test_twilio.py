@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -77,6 +78,16 @@ async def test_a_message_is_posted_once_with_all_that_twilio_needs() -> None:
         }
     ]
     assert report == Report(Result.ACCEPTED, provider_id=fake.taken[0]["sid"])
+
+
+@pytest.mark.asyncio
+async def test_a_number_that_replies_is_written_as_twilio_does() -> None:
+    """D14: ours are as in templates.toml."""
+    numbers = {"36180": "36180", "33757590000": "+33757590000", "262692345678": "+262692345678"}
+    async with both() as (fake, provider):
+        for number in numbers:
+            await provider.send(replace(outgoing(), sender=number))
+    assert [asked["From"] for asked in fake.asked] == [*numbers.values()]
 
 
 @pytest.mark.asyncio

@@ -12,6 +12,7 @@ from shared.models import (
     AgentTask,
     Base,
     CallRecord,
+    InboundMessage,
     LetterRun,
     LoginSession,
     Message,
@@ -58,6 +59,18 @@ def _task(store: Store, at: datetime) -> None:
     execute(store, lambda t: t.add(row))
 
 
+def _word(store: Store, at: datetime) -> None:
+    row = InboundMessage(
+        provider="smpp",
+        contact_index=bytes(32),
+        called="36180",
+        keyword="stop",
+        at=at,
+        answered=True,
+    )
+    execute(store, lambda t: t.add(row))
+
+
 def _run(store: Store, at: datetime) -> None:
     execute(store, lambda t: t.add(LetterRun(id=uuid4(), created_at=at)))
 
@@ -90,6 +103,7 @@ KEPT: list[tuple[str, type[Base], Callable[[Store, datetime], None], timedelta]]
     ("verification codes", VerificationCode, _code, 1 * DAY),
     ("messages and letter runs", Message, _message, 365 * DAY),
     ("messages and letter runs", LetterRun, _run, 365 * DAY),
+    ("words sent to our numbers", InboundMessage, _word, 365 * DAY),
     ("agents' requests", AgentTask, _task, 365 * DAY),
 ]
 

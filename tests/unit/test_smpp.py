@@ -8,13 +8,13 @@ import pytest
 from shared.errors import SettingsError
 from shared.models import MessageState
 from sms.providers.smpp import (
-    MESSAGE_PAYLOAD,
     MESSAGE_STATE,
     RECEIPTED_MESSAGE_ID,
     ReceiptIds,
     SmppAccount,
     SmppReceipt,
 )
+from sms.providers.smpp_inbound import MESSAGE_PAYLOAD
 from sms.smpp import Delivery
 
 DELIVERED, UNDELIVERED = MessageState.DELIVERED, MessageState.UNDELIVERED
