@@ -341,6 +341,7 @@ class Message(Base):
 
     `content_sealed` holds what the template is filled with, `text_sealed` the text from the first
     claim on, so that every try says the same; both are empty once nothing needs them.
+    `template_version` says which version of the template that text was made from.
     """
 
     __tablename__ = "message"
@@ -362,6 +363,7 @@ class Message(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     route: Mapped[str]
     template: Mapped[str]
+    template_version: Mapped[str | None]
     priority: Mapped[int]
     account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
     client: Mapped[str | None]  # whose key had it sent, if it is not the store's own

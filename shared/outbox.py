@@ -48,7 +48,15 @@ CHANNEL = "svi_outbox"
 AWAITED = {Priority.CODE, Priority.PASSWORD}
 """What somebody waits for, telephone in hand."""
 
-Render = Callable[[str, Mapping[str, str]], str]
+
+class Rendered(NamedTuple):
+    """What a message says, and by which version of its template."""
+
+    text: str
+    version: str
+
+
+Render = Callable[[str, Mapping[str, str]], Rendered]
 """Gives the text of a template filled with variables; TemplateError if it can't."""
 
 
@@ -139,7 +147,7 @@ def claim(  # noqa: PLR0913 - for whom, how, how many
         taken = [one for one in ready if one is not None]
         if taken:
             _take(store, transaction, taken, provider, now)
-    return [claimed for claimed, _ in taken]
+    return [one.claim for one in taken]
 
 
 def _due(
@@ -331,26 +339,35 @@ class _Held(NamedTuple):
     destination_sealed: bytes | None
     content_sealed: bytes | None
     text_sealed: bytes | None
+    template_version: str | None
     claims: int
     failures: int
 
 
+class _Ready(NamedTuple):
+    """A claim to be committed, and what is kept with its message: every try says the same."""
+
+    claim: Claim
+    text_sealed: bytes
+    version: str | None  # None: its first claim was made before there were versions
+
+
 def _ready(
     store: Store, transaction: Connection, held: _Held, render: Render, now: datetime
-) -> tuple[Claim, bytes] | None:
-    """Give the next claim of a message, and its text to be kept: every try says the same.
+) -> _Ready | None:
+    """Give the next claim of a message.
 
     None for a damaged message, which is refused: it must not hold up the others.
     """
     try:
         if held.text_sealed is not None:
-            text = _open(store, held.id, "text", held.text_sealed)
+            text, version = _open(store, held.id, "text", held.text_sealed), held.template_version
             sealed = held.text_sealed
         else:
             content = json.loads(_open(store, held.id, "content", held.content_sealed))
-            text = render(held.template, content)
+            text, version = render(held.template, content)
             sealed = seal(store, held.id, "text", text)
-        return _claim(store, held, uuid4(), held.claims + 1, text), sealed
+        return _Ready(_claim(store, held, uuid4(), held.claims + 1, text), sealed, version)
     except (SealError, TemplateError) as error:
         log.error("message_refused", message=str(held.id), why=str(error))
         transaction.execute(_REFUSE_DAMAGED, {"message": held.id, "now": now})
@@ -370,7 +387,7 @@ def _doubt(store: Store, held: _Held, attempt_id: UUID) -> Claim | None:
 def _take(
     store: Store,
     transaction: Connection,
-    taken: list[tuple[Claim, bytes]],
+    taken: list[_Ready],
     provider: str,
     now: datetime,
 ) -> None:
@@ -379,8 +396,14 @@ def _take(
     transaction.execute(
         _LEASE,
         [
-            {"message": claimed.message_id, "lease_end": lease_end, "by": provider, "said": sealed}
-            for claimed, sealed in taken
+            {
+                "message": claimed.message_id,
+                "lease_end": lease_end,
+                "by": provider,
+                "said": sealed,
+                "version": version,
+            }
+            for claimed, sealed, version in taken
         ],
     )
     transaction.execute(
@@ -393,7 +416,7 @@ def _take(
                 "provider": provider,
                 "started_at": now,
             }
-            for claimed, _ in taken
+            for claimed, *_ in taken
         ],
     )
 
@@ -490,6 +513,7 @@ _HELD = (
     Message.destination_sealed,
     Message.content_sealed,
     Message.text_sealed,
+    Message.template_version,
     Message.claims,
     Message.failures,
 )
@@ -515,6 +539,7 @@ _LEASE = (
         next_at=bindparam("lease_end"),
         provider=bindparam("by"),
         text_sealed=bindparam("said"),
+        template_version=bindparam("version"),
         content_sealed=None,
     )
 )

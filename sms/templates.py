@@ -1,5 +1,6 @@
 """The texts of our messages, read from one TOML file and checked before anything is sent (D14)."""
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +14,13 @@ from shared.errors import SettingsError
 from shared.inbound import TEMPLATE as INBOUND
 from shared.inbound import Keyword
 from shared.models import Route
-from shared.outbox import TemplateError
+from shared.outbox import Rendered, TemplateError
 from shared.resets import Template
 from sms import gsm7
 
 DEFAULT_FILE = Path(__file__).with_name("templates.toml")
 
+VERSION_DIGITS = 8
 LONGEST_SUBJECT = 60  # as much as mail programs show
 SENDER = re.compile(r"[A-Za-z0-9]{1,11}")
 NUMBER = re.compile(r"[1-9][0-9]{2,14}")  # a short code, or an international number without its +
@@ -59,6 +61,12 @@ class _Text:
     text: str
     longest: Mapping[str, str]  # what it is filled with, at its longest
     subject: str = ""  # of a mail
+
+    @property
+    def version(self) -> str:
+        """Name what it says: the same name for the same words, in whatever file."""
+        says = "\0".join([self.sender, self.subject, self.text])
+        return hashlib.sha256(says.encode()).hexdigest()[:VERSION_DIGITS]
 
     def fill(self, variables: Mapping[str, str]) -> str:
         return self.text.format_map(
@@ -102,10 +110,11 @@ class Templates:
         """Give every template with what fills it, at its longest."""
         return {name: text.longest for name, text in self._texts.items()}
 
-    def render(self, template: str, variables: Mapping[str, str]) -> str:
+    def render(self, template: str, variables: Mapping[str, str]) -> Rendered:
         """Fill a text; this is the outbox's `Render`."""
+        text = self._text(template)
         try:
-            return self._text(template).fill(variables)
+            return Rendered(text.fill(variables), text.version)
         except KeyError:
             raise TemplateError(f"template {template}: the message lacks a variable") from None
 

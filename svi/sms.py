@@ -92,7 +92,8 @@ def show(message_id: UUID) -> None:
 def preview(template: str | None, given: dict[str, str]) -> None:
     """Montre ce que dit un modèle, ou chacun, et combien de septets et de SMS il lui faut.
 
-    Un modèle qui part aussi par courriel y dit autre chose : son objet et son texte suivent.
+    Un modèle qui part aussi par courriel y dit autre chose : son objet et son texte suivent. Le
+    dernier mot de la ligne est la version du modèle ; `svi sms show` dit celle d'un message.
 
     \b
     Exemples :
@@ -110,17 +111,18 @@ def preview(template: str | None, given: dict[str, str]) -> None:
         raise click.ClickException(f"aucune variable {name} ; il y a {', '.join(sorted(names))}")
     for name, longest in shown.items():
         variables = {key: given.get(key, longest[key]) for key in longest}
-        text = texts.render(name, variables)
+        text, version = texts.render(name, variables)
         segments = gsm7.segments(text)
         click.echo(
             f"{name:<23} {texts.sender(name):<13}{len(gsm7.encode(text)):>4} septets"
-            f"  {len(segments)} SMS"
+            f"  {len(segments)} SMS  {version}"
         )
         for segment in segments:
             click.echo(f"    {segment}")
         if name in mails.longest:
-            click.echo(f"{name:<23} {'courriel':<13}{mails.subject(name)}")
-            click.echo(indent(mails.render(name, variables).rstrip("\n"), "    "))
+            text, version = mails.render(name, variables)
+            click.echo(f"{name:<23} {'courriel':<13}{mails.subject(name)}  {version}")
+            click.echo(indent(text.rstrip("\n"), "    "))
 
 
 def _as_pair(text: str) -> tuple[str, str]:
@@ -148,6 +150,7 @@ def _as_dict(message: Message) -> dict[str, Any]:
         "id": str(message.id),
         "route": message.route,
         "template": message.template,
+        "version": message.template_version,
         "state": message.state,
         "created_at": message.created_at,
         "next_at": message.next_at,

@@ -34,13 +34,14 @@ FORMER_ADDRESS = {**ADDRESS, "line1": "8 allée Corot"}
 CENTS = 48_171
 CLIENT, API_SECRET = "site-web", "q" * 43
 ENTERED = "402913"  # the verification code
+VERSION = "1a2b3c4d"  # of a template
 TOKEN, CLIENT_TOKEN, STEPS_TOKEN, OLD_TOKEN = b"voice", b"client", b"steps", b"over"
 
 OURS, MOVED = UUID(int=0xA1), UUID(int=0xA2)
 CLAIRE, HUGO, INES = UUID(int=0xB1), UUID(int=0xB2), UUID(int=0xB3)
 CLAIRE_ON_THE_WEB, INES_ON_THE_WEB = UUID(int=0xC1), UUID(int=0xC2)
 RIGHT, SENT, OLD, OLD_CODE, OF_CLAIRE, OF_INES = (UUID(int=0xD0 + n) for n in range(6))
-QUEUED, SENDING, DELIVERED, LETTER, CANCELLED = (UUID(int=0xE0 + n) for n in range(5))
+QUEUED, SENDING, DELIVERED, LETTER, CANCELLED, REFUSED = (UUID(int=0xE0 + n) for n in range(6))
 CODE_ID, USED_CODE_ID = UUID(int=0xF1), UUID(int=0xF2)
 RUN, ATTEMPT, INCIDENT = UUID(int=0x11), UUID(int=0x12), UUID(int=0x13)
 INBOUND = "SM" + 32 * "5"
@@ -365,6 +366,7 @@ def _messages(keys: KeyRing) -> list[Row]:
         row("0012", CANCELLED, "cancelled", template="notice.rendez-vous", priority=2,
             account_id=None, known_caller=False, destination_index=None, client=CLIENT,
             ended_at=NOW),
+        row("0016", REFUSED, "refused", template_version=VERSION, ended_at=NOW),
         Row("0002", "send_attempt", attempt),
         Row("0010", "sent_part", {"provider": "smpp", "provider_id": "1f", "attempt_id": ATTEMPT,
                                   "state": "delivered", "at": NOW - HOUR}),

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from shared import outbox
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
-from shared.outbox import Report, Result
+from shared.outbox import Render, Rendered, Report, Result
 from shared.resets import Template
 from shared.store import Store
 from sms.dispatcher import Dispatcher, Pace
@@ -25,6 +25,7 @@ from sms.templates import Templates
 MOBILE = "+33612345678"
 PASSWORD = "83927415"
 IN_GROUPS = "8392 7415"  # D14
+VERSION = "1a2b3c4d"  # of a template
 ACCEPTED = Report(Result.ACCEPTED, provider_id="SM1")
 LONG = 60.0  # seconds of a wait that is not meant to pass
 FAST = Pace(poll=0.005, look_up=0.01, stop=LONG, store_first=0.01, store_longest=0.05)
@@ -81,6 +82,16 @@ def raises(error: Exception) -> Temper:
 async def hangs(_: Outgoing) -> Report:
     await asyncio.Event().wait()
     raise AssertionError
+
+
+def says(text: str) -> Render:
+    """Make templates that say this, whatever fills them."""
+    return lambda *_: Rendered(text, VERSION)
+
+
+def by_name(template: str, _: Mapping[str, str]) -> Rendered:
+    """Say which template it is."""
+    return Rendered(template, VERSION)
 
 
 def queue(

@@ -143,7 +143,8 @@ def queue_some(store: Store, count: int, kill: int) -> dict[UUID, str]:
     render = Templates.load().render
     passwords = [f"{kill * count + rank:08}" for rank in range(count)]
     return {
-        queue(store, password): render("password", {"password": password}) for password in passwords
+        queue(store, password): render("password", {"password": password}).text
+        for password in passwords
     }
 
 

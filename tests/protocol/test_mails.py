@@ -92,7 +92,7 @@ async def test_a_code_by_mail_is_good_for_15_minutes(
 async def test_what_arrives_is_what_the_templates_say(store: Store, server: MailServer) -> None:
     add_dossier(store)
     recovery.request(store, CLAIM, web())
-    expected = Templates.load(route=Route.MAIL).render("code", sent(store)[0].content)
+    expected = Templates.load(route=Route.MAIL).render("code", sent(store)[0].content).text
     mail = await delivered(store, server)
     assert mail.text == expected
     assert "é" in mail.text

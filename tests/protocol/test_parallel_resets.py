@@ -16,6 +16,7 @@ from shared.resets import request_password
 from shared.rules import Channel
 from shared.sessions import Session
 from shared.store import Store
+from tests.gateway import by_name
 from tests.processes import Place, run_together
 from tests.store import CAISSE, NUMBER, STRANGER, FakeClock, add_account, log_in
 
@@ -107,7 +108,7 @@ def test_dispatchers_of_several_processes_share_no_message(place: Place, shop: S
 
     def claim_all(store: Store, _rank: int) -> list[UUID]:
         claimed: list[UUID] = []
-        while claims := outbox.claim(store, "file", lambda template, _: template, 3):
+        while claims := outbox.claim(store, "file", by_name, 3):
             claimed += [claim.message_id for claim in claims]
         return claimed
 
@@ -128,7 +129,7 @@ def test_asking_while_dispatching_and_recovering_blocks_nobody(shop: Store) -> N
         for _ in range(15):
             clock.advance(timedelta(minutes=5))
             _ask(store, rank)
-            outbox.claim(store, "file", lambda template, _: template, 2)
+            outbox.claim(store, "file", by_name, 2)
             outbox.recover(store)
             log_in(store, caller_id=STRANGER)
 

@@ -11,10 +11,10 @@ import pytest
 from shared import client_messages, outbox
 from shared.client_messages import Order
 from shared.models import Message, MessageState, Priority, Route
-from shared.outbox import Report, Result
+from shared.outbox import Rendered, Report, Result
 from shared.store import Store
 from sms.templates import Templates
-from tests.gateway import MOBILE, MoodyProvider, dispatching, message, until
+from tests.gateway import MOBILE, VERSION, MoodyProvider, dispatching, message, until
 from tests.store import FakeClock
 
 OURS, THEIRS = "agenda", "bornes"
@@ -115,10 +115,10 @@ def test_one_that_is_claimed_at_this_moment_is_not_cancelled(store: Store) -> No
     asked: list[Future[Message | None]] = []
     with ThreadPoolExecutor(1) as pool:
 
-        def claim_and_cancel(_template: str, _variables: Mapping[str, str]) -> str:
+        def claim_and_cancel(_template: str, _variables: Mapping[str, str]) -> Rendered:
             asked.append(pool.submit(client_messages.cancel, store, OURS, queued))
             wait(asked, 0.5)
-            return "Bonjour"
+            return Rendered("Bonjour", VERSION)
 
         outbox.claim(store, "file", claim_and_cancel, 1)
         told = asked[0].result()

@@ -25,13 +25,13 @@ from shared.errors import SealError, StoreDownError
 from shared.keyring import VERSION_BYTES
 from shared.models import Message, MessageState
 from shared.origin import Origin
-from shared.outbox import Report, Result
+from shared.outbox import Rendered, Report, Result
 from shared.resets import request_password
 from shared.retention import drop_day_keys
 from shared.rules import Channel
 from shared.sessions import Session
 from shared.store import Store
-from tests.gateway import MOBILE, PASSWORD, message, queue
+from tests.gateway import MOBILE, PASSWORD, VERSION, message, queue
 from tests.processes import Place, run_together
 from tests.store import CAISSE, NUMBER, FakeClock, add_account, execute, log_in
 
@@ -49,8 +49,8 @@ def days(tmp_path: Path) -> DayKeys:
     return DayKeys(tmp_path / "day-keys")
 
 
-def render(_template: str, variables: object) -> str:
-    return json.dumps(variables)
+def render(_template: str, variables: object) -> Rendered:
+    return Rendered(json.dumps(variables), VERSION)
 
 
 def accept(store: Store) -> None:

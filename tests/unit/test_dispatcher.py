@@ -47,6 +47,7 @@ from tests.gateway import (
     message,
     queue,
     raises,
+    says,
     skip,
     until,
     with_outbox,
@@ -294,7 +295,7 @@ async def test_what_a_killed_dispatcher_held_is_looked_up_before_it_is_repeated(
 ) -> None:
     """However long nobody was there: a look-up comes first."""
     queued = queue(store)
-    outbox.claim(store, "moody", lambda *_: "the text", 1)
+    outbox.claim(store, "moody", says("the text"), 1)
     clock.advance(timedelta(hours=1))
     outbox.recover(store)
     clock.advance(timedelta(hours=1))
@@ -306,7 +307,7 @@ async def test_what_a_killed_dispatcher_held_is_looked_up_before_it_is_repeated(
 
 async def test_the_doubts_of_another_provider_are_its_own(store: Store) -> None:
     queued = queue(store)
-    [claim] = outbox.claim(store, "another", lambda *_: "the text", 1)
+    [claim] = outbox.claim(store, "another", says("the text"), 1)
     outbox.finish(store, claim, UNCERTAIN, 0)
     provider = MoodyProvider(fate=ACCEPTED)
     async with dispatching(store, provider):
@@ -570,7 +571,7 @@ async def test_a_lost_lease_ends_however_wrong_the_clock_was(
 ) -> None:
     """After 30 seconds at the latest; a look-up comes before any repeat."""
     queued = queue(store)
-    outbox.claim(store, "moody", lambda *_: "the text", 1)
+    outbox.claim(store, "moody", says("the text"), 1)
     clock.advance(jump)
     lease = timedelta(seconds=store.rules.outbox.lease_seconds)
     provider = MoodyProvider(fate=ACCEPTED)

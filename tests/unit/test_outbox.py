@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from shared import outbox
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
-from shared.outbox import Claim, Report, Result
+from shared.outbox import Claim, Rendered, Report, Result
 from shared.store import Store
 from tests.store import OWNER, FakeClock, execute
 
@@ -22,8 +22,8 @@ DELAY = 7.0
 CONTENT = '{"password": "50718264"}'
 
 
-def render(template: str, variables: Mapping[str, str]) -> str:
-    return f"{template} {variables['password']}"
+def render(template: str, variables: Mapping[str, str]) -> Rendered:
+    return Rendered(f"{template} {variables['password']}", "1a2b3c4d")
 
 
 def add(
@@ -506,12 +506,13 @@ def test_a_report_of_a_message_that_ended_changes_nothing(store: Store, clock: F
 
 
 def test_every_try_says_the_same(store: Store, clock: FakeClock) -> None:
-    """D19: a template changed meanwhile changes nothing."""
+    """D19: a template changed meanwhile changes nothing; the version kept is what was said."""
     story = Story(store, clock)
     for step in (_claim, DOUBTFUL, END_DOUBT):
         step(story)
-    [again] = outbox.claim(store, "file", lambda *_: "something else", 1)
+    [again] = outbox.claim(store, "file", lambda *_: Rendered("something else", "5e6f7a8b"), 1)
     assert again.text.reveal() == story.claims[0].text.reveal()
+    assert get(store, story.message_id).template_version == "1a2b3c4d"
     assert (again.number, again.attempt_id != story.claims[0].attempt_id) == (2, True)
 
 
@@ -628,7 +629,7 @@ def test_a_claim_that_was_not_committed_leaves_the_message(store: Store) -> None
     """A dispatcher killed before its commit never asked anybody."""
     message_id = add(store)
 
-    def die(_template: str, _variables: Mapping[str, str]) -> str:
+    def die(_template: str, _variables: Mapping[str, str]) -> Rendered:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -35,7 +35,7 @@ def test_ours_are_one_sms_at_their_longest() -> None:
     own = {name for name in texts.longest if name.startswith("notice.")}
     assert own == {"notice.rendez-vous", "notice.message-a-lire"}
     for name in own:
-        assert len(gsm7.segments(texts.render(name, texts.longest[name]))) == 1
+        assert len(gsm7.segments(texts.render(name, texts.longest[name]).text)) == 1
         assert texts.sender(name) == "Caf"
 
 
@@ -169,7 +169,7 @@ def test_what_no_client_can_have_sent(template: str) -> None:
 
 
 def test_a_variable_is_not_filled_again() -> None:
-    text = Templates.load().render("notice.rendez-vous", WHEN | {"jour": "{heure}"})
+    text = Templates.load().render("notice.rendez-vous", WHEN | {"jour": "{heure}"}).text
     assert "rendez-vous {heure} à 23 h 59" in text
 
 
@@ -183,7 +183,7 @@ def test_what_is_judged_right_is_one_sms(tmp_path: Path) -> None:
     texts = loaded(tmp_path, notice("{a}{b}", f'a = "{"x" * 80}", b = "{"é" * 80}"'))
     given = {"a": "€" * 40, "b": "…" * 26 + "12"}
     assert texts.judge("notice.avis", given) == []
-    assert len(gsm7.encode(texts.render("notice.avis", given))) == 160
+    assert len(gsm7.encode(texts.render("notice.avis", given).text)) == 160
 
 
 def test_a_misfit_repeats_nothing() -> None:

@@ -16,7 +16,7 @@ from shared import outbox, receipts, retention
 from shared.models import MessageState, SentPart
 from shared.outbox import Claim, Report, Result
 from shared.store import Store
-from tests.gateway import message, queue
+from tests.gateway import by_name, message, queue
 from tests.store import FakeClock
 
 NAMES = ("a1", "a2", "a3")
@@ -24,7 +24,7 @@ DELIVERED, UNDELIVERED = MessageState.DELIVERED, MessageState.UNDELIVERED
 
 
 def claim(store: Store) -> Claim:
-    [claimed] = outbox.claim(store, "smpp", lambda template, _: template, 1)
+    [claimed] = outbox.claim(store, "smpp", by_name, 1)
     return claimed
 
 

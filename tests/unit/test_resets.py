@@ -1,7 +1,7 @@
 """« Mot de passe oublié »: nobody can tell what came of it (D04), nor lock anybody out (D03)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from shared.models import (
     ThrottleHit,
 )
 from shared.origin import Origin
+from shared.outbox import Rendered
 from shared.people import PersonData, seal_person
 from shared.resets import RequestLostError, Template, request_password
 from shared.rules import Argon2, Channel, CredentialKind
@@ -34,6 +35,7 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from shared.throttles import Bucket
+from tests.gateway import VERSION
 from tests.postgresql import PostgresqlServer
 from tests.store import (
     CAISSE,
@@ -634,6 +636,10 @@ def test_a_request_that_never_finds_them_unchanged_is_lost(store: Store) -> None
 # D12: where the password is
 
 
+def by_content(_: str, known: Mapping[str, str]) -> Rendered:
+    return Rendered(known["password"], VERSION)
+
+
 def test_the_password_is_in_its_message_only(
     store: Store, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -641,7 +647,7 @@ def test_the_password_is_in_its_message_only(
     new = "27182818"
     with structlog.testing.capture_logs() as logs:
         ask(replace(store, chance=lambda _limit: int(new)))
-        [claimed] = outbox.claim(store, "file", lambda _, known: known["password"], 1)
+        [claimed] = outbox.claim(store, "file", by_content, 1)
         assert isinstance(log_in(store, new), Session)
     assert claimed.text.reveal() == new
     shown = [repr(messages(store)), repr(stored(store)), repr(claimed), repr(logs)]

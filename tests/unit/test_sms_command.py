@@ -1,6 +1,7 @@
 """`svi sms`, `svi gateway` and what `svi up` refuses, as admins use them."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ from svi.demo import refuse_real_people
 from svi.gateway import dispatching
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, until
+from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, says, until
 from tests.store import add_account
 
 DAY = timedelta(days=1)
@@ -50,7 +51,7 @@ def svi(*arguments: str) -> Result:
 
 def test_messages_are_listed_without_text_and_destination(store: Store) -> None:
     first, second = queue(store), queue(store)
-    [claim, _] = outbox.claim(store, "moody", lambda *_: IN_GROUPS, 2)
+    [claim, _] = outbox.claim(store, "moody", says(IN_GROUPS), 2)
     outbox.finish(store, claim, Report(outbox.Result.REFUSED, "21610"), 0)
     listed = svi("sms", "list", "--json")
     rows = [json.loads(line) for line in listed.output.splitlines()]
@@ -65,6 +66,17 @@ def test_messages_are_listed_without_text_and_destination(store: Store) -> None:
     everything = listed.output + shown + svi("sms", "list").output
     for personal in (MOBILE, MOBILE[3:], PASSWORD, IN_GROUPS):
         assert personal not in everything
+
+
+def test_it_is_said_which_version_of_its_template_a_message_was_made_from(store: Store) -> None:
+    """The one that the preview shows; unknown before its first try."""
+    sent, waits = queue(store), queue(store)
+    outbox.claim(store, "moody", Templates.load().render, 1)
+    previewed = svi("sms", "preview", "password").output.splitlines()[0].split()[-1]
+    rows = [json.loads(line) for line in svi("sms", "list", "--json").output.splitlines()]
+    assert [row["version"] for row in rows] == [previewed, None]
+    assert f"version     {previewed}\n" in svi("sms", "show", str(sent)).output
+    assert "version     -\n" in svi("sms", "show", str(waits)).output
 
 
 def test_the_newest_are_shown_last(store: Store) -> None:
@@ -189,7 +201,9 @@ def test_check_reads_the_templates_of_one_s_own(
 def test_a_template_of_one_s_own_is_previewed_at_its_longest(settings: Settings) -> None:
     """Counted by hand."""
     shown = svi("sms", "preview", "notice.rendez-vous").output.splitlines()
-    assert shown[0] == "notice.rendez-vous      Caf           136 septets  1 SMS"
+    head, _, version = shown[0].rpartition("  ")
+    assert head == "notice.rendez-vous      Caf           136 septets  1 SMS"
+    assert re.fullmatch("[0-9a-f]{8}", version)
     assert "rendez-vous mercredi 30 septembre à 23 h 59." in shown[1]
     filled = svi("sms", "preview", "notice.rendez-vous", "--set", "jour=lundi 3 août").output
     assert "rendez-vous lundi 3 aout à 23 h 59." in filled
@@ -209,11 +223,13 @@ def test_a_preview(settings: Settings, arguments: tuple[str, ...], sizes: str, s
     shown = svi("sms", "preview", "code", *arguments)
     by_sms, _, by_mail = shown.output.partition("code                    courriel     ")
     head, *segments = by_sms.splitlines()
-    assert by_mail.startswith("Votre code de vérification\n    Bonjour,\n\n    Votre code")
+    subject, _, text = by_mail.partition("\n")
+    assert re.fullmatch("Votre code de vérification  [0-9a-f]{8}", subject)
+    assert text.startswith("    Bonjour,\n\n    Votre code")
     assert said in by_mail
     assert sizes in head
     assert said in "".join(segments)
-    assert len(segments) == int(head.split()[-2])
+    assert len(segments) == int(head.split()[-3])
 
 
 def test_without_a_template_all_are_previewed(settings: Settings) -> None:

@@ -79,6 +79,7 @@ from shared.web_changes import WebChange
 from tests import model
 from tests.conftest import EMPTY
 from tests.engines import SharedEngines
+from tests.gateway import by_name
 from tests.model import Dossier, Kind, Model, Outcome, Reading, State, Why
 from tests.postgresql import PostgresqlServer
 from tests.store import CountingHasher, FakeClock, watch
@@ -401,7 +402,7 @@ class StoreMachine(RuleBasedStateMachine):
     def hand_over(self) -> None:
         """The provider takes what waits, but what waited too long."""
         outbox.recover(self.store)
-        for claimed in outbox.claim(self.store, "file", lambda template, _: template, 100):
+        for claimed in outbox.claim(self.store, "file", by_name, 100):
             assert outbox.finish(self.store, claimed, Report(Result.ACCEPTED), 0)
         self.model.hand_over()
 

@@ -43,7 +43,7 @@ def texts() -> Templates:
 
 @pytest.mark.parametrize("template", LONGEST)
 def test_every_text_of_ours_is_one_sms(texts: Templates, template: str) -> None:
-    assert len(gsm7.payloads(texts.render(template, LONGEST[template]), 0)) == 1
+    assert len(gsm7.payloads(texts.render(template, LONGEST[template]).text, 0)) == 1
 
 
 def test_no_text_has_both_number_and_password() -> None:
@@ -55,13 +55,13 @@ def test_no_text_has_both_number_and_password() -> None:
 def test_what_is_no_number_is_written_in_gsm7(texts: Templates) -> None:
     text = texts.render(
         notices.Template.CODE, {"code": "012345", "minutes": "près de dix, peut-être"}
-    )
+    ).text
     assert "près de dix, peut-etre minutes" in text
 
 
 @pytest.mark.parametrize("template", [Template.PASSWORD, Template.PASSWORD_OLD_MOBILE])
 def test_our_texts_obey_d14(texts: Templates, template: Template) -> None:
-    text = texts.render(template, {"password": "01234567"})
+    text = texts.render(template, {"password": "01234567"}).text
     assert "0123 4567" in text
     assert "jamais" in text or "à personne" in text
     assert "Appelez le 3230" in text
@@ -72,14 +72,14 @@ def test_our_texts_obey_d14(texts: Templates, template: Template) -> None:
 
 def test_the_old_mobile_is_told_of_the_change(texts: Templates) -> None:
     """D04: whoever reads this is warned of a change that may not be theirs."""
-    text = texts.render(Template.PASSWORD_OLD_MOBILE, {"password": "01234567"})
+    text = texts.render(Template.PASSWORD_OLD_MOBILE, {"password": "01234567"}).text
     assert "mobile a changé récemment" in text
 
 
 @pytest.mark.parametrize("template", [notices.Template.CODE, notices.Template.CODE_OLD_MOBILE])
 def test_a_code_is_brought_with_a_warning(texts: Templates, template: notices.Template) -> None:
     """R15, D14: the code in groups, how long it lives, whom to call."""
-    text = texts.render(template, {"code": "012345", "minutes": "10"})
+    text = texts.render(template, {"code": "012345", "minutes": "10"}).text
     assert "012 345" in text
     assert "10 minutes" in text
     assert "à personne" in text
@@ -88,7 +88,7 @@ def test_a_code_is_brought_with_a_warning(texts: Templates, template: notices.Te
 
 def test_the_account_that_was_made_is_announced(texts: Templates) -> None:
     """R23: log in with the NIR from now on; no NIR and no password in it (D14)."""
-    text = texts.render(notices.Template.ACCOUNT_CREATED, {})
+    text = texts.render(notices.Template.ACCOUNT_CREATED, {}).text
     assert "compte est créé" in text
     assert "numéro de sécurité sociale" in text
     assert "Appelez le 3230" in text
@@ -96,7 +96,7 @@ def test_the_account_that_was_made_is_announced(texts: Templates) -> None:
 
 def test_a_provisional_identifier_is_to_be_kept(texts: Templates) -> None:
     """R22; R20: it is what one logs in with."""
-    text = texts.render(notices.Template.PROVISIONAL, {"digits": "01234567"})
+    text = texts.render(notices.Template.PROVISIONAL, {"digits": "01234567"}).text
     assert "identifiant provisoire est P0123 4567" in text
     assert "Gardez-le" in text
     assert "mot de passe" not in text  # D14: never together
@@ -113,7 +113,7 @@ def mails() -> Templates:
 
 @pytest.mark.parametrize("template", BY_MAIL)
 def test_our_mails_obey_d14_at_more_length(mails: Templates, template: notices.Template) -> None:
-    text = mails.render(template, LONGEST[template])
+    text = mails.render(template, LONGEST[template]).text
     assert text.startswith("Bonjour,\n\n")
     assert re.search(r"(?i)appelez [a-z ]*le 3230", text)
     assert "http" not in text
@@ -124,14 +124,15 @@ def test_our_mails_obey_d14_at_more_length(mails: Templates, template: notices.T
 
 def test_a_code_by_mail(mails: Templates) -> None:
     """R15: the code in groups, how long it lives."""
-    text = mails.render(notices.Template.CODE, {"code": "012345", "minutes": "15"})
+    text = mails.render(notices.Template.CODE, {"code": "012345", "minutes": "15"}).text
     assert "est : 012 345\n" in text
     assert "valable 15 minutes" in text
     assert "jamais, à personne" in text
 
 
 def test_a_mail_is_written_in_french_letter_for_letter(mails: Templates) -> None:
-    text = mails.render(notices.Template.CODE, {"code": "012345", "minutes": "peut-être « dix »"})
+    variables = {"code": "012345", "minutes": "peut-être « dix »"}
+    text = mails.render(notices.Template.CODE, variables).text
     assert "peut-être « dix » minutes" in text
 
 
@@ -195,6 +196,36 @@ def test_the_longest_subject_is_taken(tmp_path: Path) -> None:
     longest = OTHER.replace('"Code"', f'"{"é" * LONGEST_SUBJECT}"')
     path = written(tmp_path, f'[password]\nsender = "Caf"\ntext = "{GOOD}"', longest)
     assert check(path) == []
+
+
+VERSIONED = {  # what is changed, and whether the SMS and the mail say something else then
+    "nothing": ("Code", "Code", (False, False)),
+    "the sender": ('[code]\nsender = "Caf"', '[code]\nsender = "MaCaf"', (True, True)),
+    "the SMS": ('{minutes}"\n[code.mail]', '{minutes}."\n[code.mail]', (True, False)),
+    "the subject": ('subject = "Code"', 'subject = "Codes"', (False, True)),
+    "the mail": (MAIL, f'{MAIL[:-1]}."', (False, True)),
+    "another template": (GOOD, f"{GOOD}.", (False, False)),
+    "a comment": ("[code]", "# R15\n[code]", (False, False)),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "changes"), VERSIONED.values(), ids=VERSIONED)
+def test_a_version_names_what_is_said(
+    tmp_path: Path, old: str, new: str, changes: tuple[bool, bool]
+) -> None:
+    path = written(tmp_path, f'[password]\nsender = "Caf"\ntext = "{GOOD}"')
+
+    def versions() -> list[str]:
+        variables = LONGEST[notices.Template.CODE]
+        by_routes = (Templates.load(path, route) for route in (Route.SMS, Route.MAIL))
+        return [texts.render("code", variables).version for texts in by_routes]
+
+    before = versions()
+    assert before[0] != before[1]
+    content = path.read_text("utf-8")
+    assert content.count(old) >= 1
+    path.write_text(content.replace(old, new, 1), "utf-8")
+    assert tuple(one != other for one, other in zip(before, versions(), strict=True)) == changes
 
 
 def test_our_file_has_no_fault() -> None:

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -48,8 +48,9 @@ from shared.errors import StoreDownError, StoreError
 from shared.idempotency import Answer, Request
 from shared.keyring import KeyRing
 from shared.letters import status
-from shared.models import Base, Credential, MessageState, Person, Route
+from shared.models import Base, Credential, Message, MessageState, Person, Route
 from shared.origin import Origin
+from shared.outbox import Rendered
 from shared.people import Address, PersonData, open_person
 from shared.rules import Channel, Identifier, Rules
 from shared.secret import Secret
@@ -275,7 +276,10 @@ def _audit_is_whole(store: Store) -> None:
 
 
 def _message_goes_out(store: Store) -> None:
-    (claim,) = outbox.claim(store, "twilio", lambda _, content: content["password"], 5)
+    def render(_: str, content: Mapping[str, str]) -> Rendered:
+        return Rendered(content["password"], earlier.VERSION)
+
+    (claim,) = outbox.claim(store, "twilio", render, 5)
     assert claim.message_id == earlier.QUEUED
     assert (claim.destination, claim.text.reveal()) == (earlier.MOBILE, earlier.PENDING)
 
@@ -375,6 +379,16 @@ def _opt_out_still_stands(store: Store) -> None:
         assert (found.source, found.at) == ("sms", earlier.NOW - earlier.HOUR)
 
 
+def _messages_have_the_version_that_they_had(store: Store) -> None:
+    """None, if they were sent before there were versions."""
+    with store.database.read() as transaction:
+        versions = {
+            one: transaction.get_one(Message, one).template_version
+            for one in (earlier.REFUSED, earlier.SENDING)
+        }
+    assert versions == {earlier.REFUSED: earlier.VERSION, earlier.SENDING: None}
+
+
 def _key_ring_is_the_right_one(store: Store) -> None:
     key_check.check(store)
 
@@ -400,6 +414,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0010", _receipt_finds_its_message),
     ("0012", _client_follows_its_message),
     ("0014", _opt_out_still_stands),
+    ("0016", _messages_have_the_version_that_they_had),
 ]
 
 VIOLATIONS = [
