@@ -323,7 +323,7 @@ class MessageState(StrEnum):
     REFUSED = "refused"  # the provider will not take it
     EXPIRED = "expired"  # its life ended before a provider took it
     REPLACED = "replaced"  # a newer one went in its place (D03)
-    CANCELLED = "cancelled"  # the API client that had it sent took it back
+    CANCELLED = "cancelled"  # taken back: by the API client that had it sent, or an admin
     LOST = "lost"  # uncertain to the end
 
 

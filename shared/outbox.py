@@ -270,6 +270,22 @@ def _free(*which: ColumnElement[bool]) -> ColumnElement[bool]:
     return Message.id.in_(select(Message.id).where(*which).with_for_update(skip_locked=True))
 
 
+def hasten(store: Store) -> int:
+    """Make every message due that waits after a failure; say how many that are."""
+    now = store.clock()
+    waiting = _free(
+        Message.state == MessageState.QUEUED,
+        Message.next_at > now,
+        Message.expires_at > now,
+        Message.failures > 0,
+        _OURS,
+    )
+    with store.database.begin() as transaction:
+        hastened = transaction.execute(update(Message).where(waiting).values(next_at=now)).rowcount
+        announce(store, transaction)
+    return hastened
+
+
 def end(
     transaction: Transaction, now: datetime, state: MessageState, *which: ColumnElement[bool]
 ) -> None:

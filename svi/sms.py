@@ -13,12 +13,13 @@ from shared.models import Message, Route, SendAttempt
 from shared.store import Store
 from sms import gsm7
 from sms.templates import Templates
+from svi import sms_queue
 from svi.instants import in_paris
 from svi.lists import echo_list, json_line
 from svi.service import load_settings, open_store
 
 
-@click.group()
+@click.group(commands=sms_queue.COMMANDS)
 def sms() -> None:
     """Suit les messages : où en est chacun, jamais ce qu'il dit ni à qui il va.
 
