@@ -44,7 +44,7 @@ peers: .venv/ready tests/peers/node_modules
 	@tools/packages.sh postgresql openssl prometheus
 	$(BIN)/pytest -q tests/peers
 
-acceptance: .venv/ready asterisk
+acceptance: .venv/ready asterisk tests/peers/node_modules
 	@tools/packages.sh sip-tester tcpdump postgresql
 	$(BIN)/pytest -q tests/acceptance
 

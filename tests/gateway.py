@@ -99,6 +99,7 @@ def queue(
     password: str = PASSWORD,
     template: str = Template.PASSWORD,
     priority: Priority = Priority.PASSWORD,
+    destination: str = MOBILE,
 ) -> UUID:
     """Put a message into the outbox, as « mot de passe oublié » does."""
     message_id, now = uuid4(), store.clock()
@@ -109,7 +110,7 @@ def queue(
         priority=priority,
         account_id=None,
         known_caller=False,
-        destination_sealed=outbox.seal(store, message_id, "destination", MOBILE),
+        destination_sealed=outbox.seal(store, message_id, "destination", destination),
         content_sealed=outbox.seal(
             store, message_id, "content", json.dumps({"password": password})
         ),

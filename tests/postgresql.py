@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,6 +33,16 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        until = time.monotonic() + READY_SECONDS
+        self._launch()
+        while not self._answers():
+            if time.monotonic() > until:
+                raise RuntimeError("PostgreSQL did not start")
+            if self._process.poll() is not None:  # what a kill left of the last one is still there
+                self._launch()
+            time.sleep(0.05)
+
+    def _launch(self) -> None:
         self._process = subprocess.Popen(
             [
                 *_unprivileged(),
@@ -44,16 +56,30 @@ class PostgresqlServer:
             ],
             stderr=subprocess.DEVNULL,
         )
-        until = time.monotonic() + READY_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("PostgreSQL did not start")
-            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop it, cutting every connection."""
         self._run("pg_ctl", "stop", "--mode=immediate")
         self._process.wait()
+
+    def kill(self) -> None:
+        """Kill -9 the process that all others of the server are children of; they end with it."""
+        self._process.kill()
+        self._process.wait()
+
+    def kill_a_backend(self) -> None:
+        """Kill -9 one that serves a connection: the server cuts all others, and recovers."""
+        any_of_them = (
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " ORDER BY random() LIMIT 1"
+        )
+        with suppress(psycopg.OperationalError), self._connect("postgres") as witness:
+            [[pid]] = witness.execute(any_of_them).fetchall()
+            os.kill(pid, signal.SIGKILL)
+            while True:  # until it is cut off as well
+                witness.execute("SELECT 1")
+        while not self._answers():
+            time.sleep(0.01)
 
     def remove(self) -> None:
         """Stop it and delete all it wrote."""

@@ -1,35 +1,45 @@
-"""kill -9 of dispatchers and of their database: nothing is lost, nothing repeated but by D19."""
+"""kill -9 of gateways, database and providers: nothing is lost, nothing repeated but by D19."""
 
 import asyncio
+import os
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
 
 from shared.keyring import KeyRing
-from shared.models import Message, MessageState, SendAttempt
 from shared.rules import load_rules
 from shared.store import Store
 from sms.templates import Templates
+from svi.service import open_store, prepare_home
+from svi.settings import Settings
+from tests.acceptance.killing import (
+    Backend,
+    Installation,
+    Kind,
+    all_ended,
+    answer_for,
+    installation,
+    patiently,
+    rules_with_short_waits,
+)
+from tests.acceptance.machine import wait_until
 from tests.gateway import ACCEPTED, FAST, MoodyProvider, answers, dispatching, queue, until
-from tests.loopback import ProviderServer
 from tests.postgresql import PostgresqlServer
 
-FINAL_SECONDS = 60.0
-MOST_SECONDS_TO_LIVE = 0.08  # after it was seen at work
+FINAL_SECONDS = 120.0
+MOST_SECONDS_TO_LIVE = 0.8
+MOST_SECONDS_AWAY = 0.5
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """How often dispatchers are killed, with how many messages to send."""
+    """How often something is killed, with how many messages to send."""
 
     kills: int
     messages: int
@@ -37,139 +47,115 @@ class Campaign:
 
 @pytest.fixture
 def campaign(request: pytest.FixtureRequest) -> Campaign:
-    return Campaign(50, 500) if request.config.getoption("--soak") else Campaign(10, 100)
+    return Campaign(200, 5000) if request.config.getoption("--soak") else Campaign(12, 240)
 
 
 @pytest.fixture
-def real_store(url: str, tmp_path: Path) -> Iterator[Store]:
-    """A store on the machine's clock, as the dispatchers' own."""
-    KeyRing.create(tmp_path / "keys.json")
-    store = Store.open(url, tmp_path / "keys.json", load_rules())
-    yield store
-    store.close()
+def chance() -> random.Random:
+    """Shown when a test fails; SOAK_SEED kills in the same order again."""
+    seed = os.environ.get("SOAK_SEED") or str(random.randrange(1_000_000))  # noqa: S311
+    print(f"SOAK_SEED={seed}")  # noqa: T201
+    return random.Random(seed)  # noqa: S311
 
 
-class Dispatchers:
-    """Two at a time, in processes of their own."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._command = command
-        self._running = [self._start(), self._start()]
-
-    def kill_the_older(self) -> None:
-        """Kill the one that was surely at work, and start another."""
-        self._end(self._running.pop(0))
-        self._running.append(self._start())
-
-    def end(self) -> None:
-        """Kill them all."""
-        for process in self._running:
-            self._end(process)
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command)
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.poll() is None, "a dispatcher ended by itself"
-        process.kill()
-        process.wait()
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SVI_HOME", str(tmp_path))
+    monkeypatch.setenv("SVI_RULES", str(rules_with_short_waits(tmp_path)))
+    return tmp_path
 
 
-@contextmanager
-def dispatchers(url: str, keys: Path, port: int) -> Iterator[Dispatchers]:
-    command = [sys.executable, "-m", "tests.loopback", url, str(keys), str(port)]
-    running = Dispatchers(command)
-    try:
-        yield running
-    finally:
-        running.end()
-
-
-@pytest.mark.timeout(600)
-def test_killed_dispatchers_lose_and_repeat_nothing(
-    real_store: Store, url: str, tmp_path: Path, campaign: Campaign
-) -> None:
-    texts: dict[UUID, str] = {}
-    with (
-        ProviderServer() as provider,
-        dispatchers(url, tmp_path / "keys.json", provider.port) as running,
-    ):
-        for kill in range(campaign.kills):
-            asked = provider.asked
-            texts |= queue_some(real_store, campaign.messages // campaign.kills, kill)
-            wait_until(lambda: provider.asked > asked)  # noqa: B023
-            if kill % 2:  # the others die in mid-send
-                time.sleep(random.uniform(0, MOST_SECONDS_TO_LIVE))  # noqa: S311
-            running.kill_the_older()
-        wait_until(lambda: not unfinished(real_store))
-        accepted = provider.times_accepted()
-
-    rows = messages(real_store)
-    assert len(rows) == campaign.messages
-    repeated = {texts[row.id] for row in rows if row.repeated}
-    assert accepted.keys() == set(texts.values())
-    assert {text for text, times in accepted.items() if times > 1} <= repeated
-    assert max(accepted.values()) <= 2
-    # Else nothing was put to the test.
-    assert cut_off(real_store) > 0
-    assert repeated
-
-
-async def test_a_database_that_is_killed_and_comes_back_loses_nothing(tmp_path: Path) -> None:
-    """In the middle of sends: what was accepted meanwhile is kept, and not sent again."""
+@pytest.fixture
+def server() -> Iterator[PostgresqlServer]:
+    """One that no other test has anything on."""
     server = PostgresqlServer()
-    try:
-        url = server.url(server.create())
-        KeyRing.create(tmp_path / "keys.json")
-        store = Store.open(url, tmp_path / "keys.json", load_rules())
+    yield server
+    server.remove()
+
+
+@pytest.mark.timeout(3600)
+def test_four_gateways_on_postgresql(
+    home: Path,
+    server: PostgresqlServer,
+    campaign: Campaign,
+    chance: random.Random,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SVI_DATABASE_URL", server.url(server.create()))
+    prepare_home(Settings())
+    with (
+        open_store(Settings()) as store,
+        installation(home, ["twilio", "smpp", "twilio", "smpp"]) as running,
+    ):
+        kinds: Sequence[Kind] = [running.gateways, running.providers, [Backend(server)], [server]]
+        kill(store, running, kinds, campaign, chance)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let `make soak` have more ways than `make test` has the time for."""
+    if "provider" in metafunc.fixturenames:
+        soak = metafunc.config.getoption("--soak")
+        metafunc.parametrize("provider", ["twilio", "smpp"] if soak else ["smpp"])
+
+
+@pytest.mark.timeout(3600)
+def test_one_gateway_on_sqlite(
+    home: Path, campaign: Campaign, chance: random.Random, provider: str
+) -> None:
+    """Its database dies with it."""
+    prepare_home(Settings())
+    with open_store(Settings()) as store, installation(home, [provider]) as running:
+        kill(store, running, [running.gateways, running.providers], campaign, chance)
+
+
+def kill(
+    store: Store,
+    running: Installation,
+    kinds: Sequence[Kind],
+    campaign: Campaign,
+    chance: random.Random,
+) -> None:
+    """Kill one of each kind in turn, at any moment, while messages are sent; all of them end."""
+    said: dict[UUID, tuple[str, str]] = {}
+    for rank in range(campaign.kills):
+        running.supervise()
+        for _ in range(campaign.messages // campaign.kills):
+            patiently(lambda: said.update(queue_next(store, len(said))), FINAL_SECONDS)
+        victim = chance.choice(kinds[rank % len(kinds)])
+        time.sleep(chance.uniform(0, MOST_SECONDS_TO_LIVE))
+        victim.kill()
+        time.sleep(chance.uniform(0, MOST_SECONDS_AWAY))
+        victim.start()
+    running.supervise()
+    wait_until(lambda: all_ended(store), FINAL_SECONDS)
+    found = answer_for(store, running.taken(), said)
+    print(found)  # noqa: T201
+    assert found.messages == campaign.messages
+    assert found.repeated > 0, "nothing was put to the test"
+
+
+def queue_next(store: Store, rank: int) -> dict[UUID, tuple[str, str]]:
+    """Queue a message like no other; give what is to be said to whom."""
+    password, destination = f"{rank:08}", f"+336{rank:04}1111"
+    text = Templates.load().render("password", {"password": password}).text
+    return {queue(store, password, destination=destination): (destination, text)}
+
+
+async def test_a_database_that_is_killed_and_comes_back_loses_nothing(
+    tmp_path: Path, server: PostgresqlServer
+) -> None:
+    """In the middle of sends: what was accepted meanwhile is kept, and not sent again."""
+    KeyRing.create(tmp_path / "keys.json")
+    url = server.url(server.create())
+    with closing(Store.open(url, tmp_path / "keys.json", load_rules())) as store:
         store.database.migrate()
-        texts = set(queue_some(store, 40, 0).values())
+        texts = {text for rank in range(40) for _, text in queue_next(store, rank).values()}
         provider = MoodyProvider(*[answers(ACCEPTED, 0.3)] * 40)
         async with dispatching(store, provider, replace(FAST, at_once=8)) as dispatcher:
             await until(lambda: len(provider.asked) == 16)
-            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.kill)
             await until(lambda: not dispatcher.working)
             await asyncio.to_thread(server.start)
             await until(lambda: len(provider.asked) >= 40, 20)
-            await until(lambda: not unfinished(store), 20)
-        store.close()
-    finally:
-        server.remove()
+            await until(lambda: all_ended(store), 20)
     assert sorted(sent.text.reveal() for sent in provider.asked) == sorted(texts)
-
-
-def queue_some(store: Store, count: int, kill: int) -> dict[UUID, str]:
-    """Queue messages of different texts; give the text of each."""
-    render = Templates.load().render
-    passwords = [f"{kill * count + rank:08}" for rank in range(count)]
-    return {
-        queue(store, password): render("password", {"password": password}).text
-        for password in passwords
-    }
-
-
-def messages(store: Store) -> list[Message]:
-    with store.database.read() as transaction:
-        return list(transaction.scalars(select(Message)))
-
-
-def unfinished(store: Store) -> int:
-    """Count the messages that will still move."""
-    moving = [MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN]
-    count = select(func.count()).select_from(Message).where(Message.state.in_(moving))
-    with store.database.read() as transaction:
-        return transaction.scalar(count) or 0
-
-
-def cut_off(store: Store) -> int:
-    """Count the attempts that a kill ended: nobody kept their report."""
-    count = select(func.count()).select_from(SendAttempt).where(SendAttempt.ended_at.is_(None))
-    with store.database.read() as transaction:
-        return transaction.scalar(count) or 0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + FINAL_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)

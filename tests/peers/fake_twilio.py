@@ -42,13 +42,16 @@ class FakeTwilio:
     async def list_messages(self, request: web.Request) -> web.StreamResponse:
         if self.temper is not None:
             return await self.temper(request)
-        to = request.query["To"]
-        found = [one for one in reversed(self.taken) if one["to"] == to]
+        found = self.listed(request.query["To"])
         size = int(request.query.get("PageSize", "50"))
         page = {"messages": found[:size], "page": 0, "page_size": size, "start": 0}
         return web.json_response(
             {**page, "next_page_uri": None, "uri": "https://api.twilio.com" + PATH}
         )
+
+    def listed(self, to: str) -> list[dict[str, Any]]:
+        """Give the messages to a telephone, newest first."""
+        return [one for one in reversed(self.taken) if one["to"] == to]
 
     def takes(self, times: int, then: Temper) -> Temper:
         """Accept the next message, that many times over, and treat its sender otherwise."""
@@ -92,9 +95,9 @@ class FakeTwilio:
 
 
 @asynccontextmanager
-async def fake_twilio(port: int = 0) -> AsyncIterator[FakeTwilio]:
+async def fake_twilio(port: int = 0, fake: FakeTwilio | None = None) -> AsyncIterator[FakeTwilio]:
     """Run one beside the block."""
-    fake = FakeTwilio()
+    fake = fake or FakeTwilio()
     app = web.Application()
     app.router.add_post(PATH, fake.create)
     app.router.add_get(PATH, fake.list_messages)

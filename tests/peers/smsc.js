@@ -1,15 +1,21 @@
 // An SMSC on loopback, of npm smpp. What it does is one JSON object as argument (see smsc.py); what
-// it sees comes out as one JSON object a line. A number's end says how its message is treated.
+// it sees comes out as one JSON object a line. A number's end says how its message is treated. What it
+// takes is in the file `ledger`, if there is one, before it answers: it may be killed at any moment.
 const fs = require("fs");
 const smpp = require("smpp");
 
 const how = JSON.parse(process.argv[2]);
 const tell = (event, fields) => console.log(JSON.stringify({ event, ...fields }));
 const options = how.key ? { key: fs.readFileSync(how.key), cert: fs.readFileSync(how.cert) } : {};
-let given = 0;
+let given = how.ledger && fs.existsSync(how.ledger) ? lines(how.ledger) : 0;
 let submitted = 0;
 let refusedBinds = 0;
 
+function lines(file) {
+  return fs.readFileSync(file, "utf8").split("\n").length - 1;
+}
+
+const later = (work) => (how.slow_ms ? setTimeout(work, Math.random() * how.slow_ms) : work());
 const hexadecimal = (n) => n.toString(16).padStart(8, "0");
 const STATES = { DELIVRD: 2, UNDELIV: 5, ENROUTE: 1 };
 
@@ -29,7 +35,11 @@ function receipt(session, pdu, id) {
 
 function accept(session, pdu) {
   const id = hexadecimal(++given);
-  session.send(pdu.response({ message_id: id }));
+  if (how.ledger) {
+    const taken = { to: `+${pdu.destination_addr}`, body: pdu.short_message.message };
+    fs.appendFileSync(how.ledger, `${JSON.stringify(taken)}\n`);
+  }
+  later(() => session.send(pdu.response({ message_id: id })));
   if (pdu.registered_delivery & 1) setTimeout(receipt, how.receipt_ms, session, pdu, id);
 }
 
@@ -67,7 +77,7 @@ function submit(session, pdu) {
   if (how.throttle_every && submitted % how.throttle_every === 0)
     session.send(pdu.response({ command_status: smpp.ESME_RTHROTTLED }));
   else if (status) session.send(pdu.response({ command_status: +status[1] }));
-  else (TREATMENTS[number.slice(-4)] || accept)(session, pdu);
+  else later(() => (TREATMENTS[number.slice(-4)] || accept)(session, pdu));
 }
 
 // Brings what somebody wrote, again and again until we have it.

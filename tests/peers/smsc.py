@@ -22,6 +22,7 @@ class Behaviour:
     receipt_ms: int = 5
     tlv: bool = False
     late_ms: int = 1000
+    slow_ms: int = 0  # at most, before a message is taken, and again before the answer
     throttle_every: int = 0
     mute: bool = False
     refuse_binds: int = 0
@@ -31,6 +32,7 @@ class Behaviour:
     written: tuple[Mapping[str, object], ...] = ()  # what people write: fields of deliver_sm
     key: str = ""
     cert: str = ""
+    ledger: str = ""  # a file that keeps what was taken
 
 
 @dataclass
@@ -53,15 +55,17 @@ class SmscProcess:
         await until(lambda: len(self.all(event)) >= times, 30)
 
 
+def command(behaviour: Behaviour) -> list[str]:
+    """Give what runs one."""
+    needed_module("smpp")
+    return ["node", str(HERE / "smsc.js"), json.dumps(asdict(behaviour))]
+
+
 @asynccontextmanager
 async def smsc(behaviour: Behaviour | None = None) -> AsyncIterator[SmscProcess]:
     """Run one beside the block."""
-    needed_module("smpp")
     process = await asyncio.create_subprocess_exec(
-        "node",
-        str(HERE / "smsc.js"),
-        json.dumps(asdict(behaviour or Behaviour())),
-        stdout=asyncio.subprocess.PIPE,
+        *command(behaviour or Behaviour()), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     listening = json.loads(await asyncio.wait_for(process.stdout.readline(), START_SECONDS))
