@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import and_, bindparam, func, or_, select
 
 from shared.clock import DAY
 from shared.letters.status import overdue
-from shared.models import Message, MessageState
+from shared.models import Message, MessageState, Route
 from shared.store import Store
+
+RECEIPT_AFTER = timedelta(hours=1)
+"""By then nearly every SMS has its receipt; a telephone that is off has none for days."""
 
 
 class Waiting(NamedTuple):
@@ -25,11 +28,16 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True)
 class Census:
-    """The messages at one instant; `last_day` counts those asked for in it, by route and state."""
+    """The messages at one instant; `last_day` counts those asked for in it, by route and state.
+
+    `taken` counts SMS of that day that a provider took over an hour ago, by provider and whether
+    it has said since what became of them.
+    """
 
     at: datetime
     waiting: Sequence[Waiting]
     last_day: Mapping[tuple[str, str], int]
+    taken: Mapping[tuple[str, bool], int]
     letters_overdue: int
 
 
@@ -39,15 +47,18 @@ def take(store: Store) -> Census:
     with store.database.read() as transaction:
         waiting = transaction.execute(_WAITING, {"now": now}).all()
         last_day = transaction.execute(_LAST_DAY, {"since": now - DAY}).all()
+        long_ago = {"since": now - DAY, "before": now - RECEIPT_AFTER}
+        taken = transaction.execute(_TAKEN, long_ago).all()
     return Census(
         at=now,
         waiting=[Waiting._make(row) for row in waiting],
         last_day={(route, state): count for route, state, count in last_day},
+        taken={(provider, told): count for provider, told, count in taken if provider},
         letters_overdue=overdue(store),
     )
 
 
-# Both by an index: messages are kept for a year.
+# All by an index: messages are kept for a year.
 
 _DUE = and_(
     Message.state == MessageState.QUEUED,
@@ -68,4 +79,18 @@ _LAST_DAY = (
     select(Message.route, Message.state, func.count())
     .where(Message.created_at > bindparam("since"))
     .group_by(Message.route, Message.state)
+)
+_TOLD = Message.state.in_([MessageState.DELIVERED, MessageState.UNDELIVERED])
+_TAKEN = (
+    select(Message.provider, _TOLD, func.count())
+    .where(
+        Message.created_at > bindparam("since"),
+        Message.created_at <= bindparam("before"),
+        Message.route == Route.SMS,
+        or_(
+            _TOLD,
+            and_(Message.state == MessageState.ACCEPTED, Message.ended_at <= bindparam("before")),
+        ),
+    )
+    .group_by(Message.provider, _TOLD)
 )

@@ -159,6 +159,13 @@ def _of_census(census: Census) -> Iterable[Metric]:
         ["route", "state"],
         census.last_day.items(),
     )
+    yield _gauge(
+        "svi_messages_taken",
+        "SMS of the last 24 hours that a provider took over an hour ago, by whether it said since"
+        " what became of them.",
+        ["provider", "receipt"],
+        (([by, "yes" if told else "no"], count) for (by, told), count in census.taken.items()),
+    )
     yield GaugeMetricFamily(
         "svi_letters_overdue",
         "Letters that the printer did not confirm in time (R25).",

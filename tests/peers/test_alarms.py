@@ -42,6 +42,7 @@ OF_FILE = 'svi_sends_total{instance="a", provider="file", result="accepted", cod
 DELIVERED = 'svi_receipts_total{instance="a", provider="twilio", state="delivered"}'
 UNDELIVERED = 'svi_receipts_total{instance="a", provider="twilio", state="undelivered"}'
 LATE = 'svi_letters_overdue{instance="a"}'
+TAKEN = 'svi_messages_taken{{instance="{}", provider="{}", receipt="{}"}}'
 LAST_DAY = 'svi_messages_last_day{{instance="{}", route="sms", state="{}"}}'
 BUCKET = 'svi_message_delivery_seconds_bucket{{instance="a", provider="twilio", le="{}"}}'
 COUNT = 'svi_message_delivery_seconds_count{instance="a", provider="twilio"}'
@@ -67,6 +68,15 @@ def last_day(expired: int, others: int, gateways: str = "a") -> Series:
         LAST_DAY.format(gateway, state): f"{count}x400"
         for gateway in gateways
         for state, count in (("delivered", others), ("expired", expired))
+    }
+
+
+def taken(without: int, told: int, provider: str = "twilio", gateways: str = "a") -> Series:
+    """A provider said nothing of so many, and something of others, as each gateway tells."""
+    return {
+        TAKEN.format(gateway, provider, receipt): f"{count}x400"
+        for gateway in gateways
+        for receipt, count in (("no", without), ("yes", told))
     }
 
 
@@ -127,6 +137,24 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
     ),
     "no receipt comes": (WELL | {ACCEPTED: "0+10x400"}, 75, {"SviReceiptsMissing"}),
     "a demonstration has no receipts": (WELL | {OF_FILE: "0+10x400"}, 75, set()),
+    "a provider takes messages and forgets some": (
+        WELL | taken(30, 70),
+        11,
+        {"SviReceiptsOverdue"},
+    ),
+    "it forgets all": (
+        WELL | {TAKEN.format("a", "smpp", "no"): "11x400"},
+        11,
+        {"SviReceiptsOverdue"},
+    ),
+    "a few telephones are off": (WELL | taken(15, 85), 60, set()),
+    "one SMS of a quiet night is not heard of": (WELL | taken(1, 0), 60, set()),
+    "two gateways tell of the same few telephones": (
+        WELL | taken(15, 85, gateways="ab"),
+        60,
+        set(),
+    ),
+    "a demonstration hears of no SMS": (WELL | taken(30, 0, "file-sms"), 60, set()),
     "a letter is late": (WELL | {LATE: "1x400"}, 11, {"SviLettersOverdue"}),
 }
 

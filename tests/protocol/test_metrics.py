@@ -123,6 +123,33 @@ async def test_messages_of_a_day_are_told_by_where_they_stand(
     assert ("sms", "accepted") not in (await scrape(store)).series("svi_messages_last_day")
 
 
+async def test_what_a_provider_took_and_forgot_is_told(store: Store, clock: FakeClock) -> None:
+    """It is final for us: nothing of what it said is left to be sent again (D16)."""
+    forgotten, delivered = [(queue(store), send(store))[0] for _ in range(2)]
+    clock.advance(59 * MINUTE)
+    just_taken = queue(store)
+    send(store)
+    queue(store)
+    send(store, Result.UNCERTAIN)  # whose fate is an alarm of its own
+    change(store, delivered, state=MessageState.DELIVERED, ended_at=clock.now)
+    page = await scrape(store)
+    assert page.series("svi_messages_taken") == {}
+    clock.advance(MINUTE)
+    page = await scrape(store)
+    # provider, receipt
+    assert page.series("svi_messages_taken") == {("moody", "no"): 1, ("moody", "yes"): 1}
+    clock.advance(DAY - 5 * MINUTE)
+    for _ in range(3):  # whatever time goes by
+        outbox.recover(store)
+        clock.advance(MINUTE)
+    assert message(store, just_taken).state == MessageState.ACCEPTED
+    assert (await scrape(store)).series("svi_messages_taken") == {("moody", "no"): 1}
+    kept = message(store, forgotten)
+    assert kept.state == MessageState.ACCEPTED
+    assert kept.text_sealed is kept.content_sealed is kept.destination_sealed is None
+    assert len(attempts(store, forgotten)) == 1
+
+
 async def test_late_letters_are_counted(store: Store, clock: FakeClock) -> None:
     change(store, queue(store, template=LETTER), route=Route.LETTER)
     assert (await scrape(store)).value("svi_letters_overdue") == 0

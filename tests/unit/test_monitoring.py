@@ -42,7 +42,7 @@ def told() -> Mapping[str, set[str]]:
     metrics.accepted("password", timedelta(seconds=1))
     metrics.received("twilio", MessageState.DELIVERED, timedelta(seconds=1))
     waiting = [Waiting(Route.SMS, "password", MessageState.QUEUED, 1, now)]
-    census = Census(now, waiting, {(Route.SMS, MessageState.LOST): 1}, 0)
+    census = Census(now, waiting, {(Route.SMS, MessageState.LOST): 1}, {("twilio", False): 1}, 0)
     return Scrape(metrics.page(census, {"twilio": True}).decode()).labels()
 
 
