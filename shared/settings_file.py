@@ -27,6 +27,22 @@ def load(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate(read(path))
     except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise SettingsError(f"{path}: {key}: {reason_in_french(fault)}") from None
+        raise SettingsError(_findings(path, error)[0]) from None
+
+
+def check(path: Path, model: type[BaseModel]) -> list[str]:
+    """Give every fault of the file, « file: key: reason » each."""
+    try:
+        model.model_validate(read(path))
+    except SettingsError as error:
+        return [str(error)]
+    except ValidationError as error:
+        return _findings(path, error)
+    return []
+
+
+def _findings(path: Path, error: ValidationError) -> list[str]:
+    return [
+        f"{path}: {'.'.join(str(part) for part in fault['loc'])}: {reason_in_french(fault)}"
+        for fault in error.errors()
+    ]

@@ -39,6 +39,8 @@ CODES = frozenset(
 )
 """Codes that become a label; what else a provider may answer is `OTHER`: labels cost memory."""
 
+_described: dict[str, frozenset[str]] = {}  # codes of the operators that files describe, by name
+
 # From a second to a day, with the lives of codes between (R15).
 BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 6 * 3600, 24 * 3600)
 
@@ -80,9 +82,14 @@ _INBOUND = Counter(
 )
 
 
+def know_codes(provider: str, codes: frozenset[str]) -> None:
+    """Let these codes of a provider's become labels too: its file names them."""
+    _described[provider] = codes
+
+
 def sent(provider: str, report: Report) -> None:
     """Count an attempt to send."""
-    code = report.code if report.code in CODES else OTHER
+    code = report.code if report.code in CODES | _described.get(provider, frozenset()) else OTHER
     _SENDS.labels(provider, report.result, code).inc()
 
 

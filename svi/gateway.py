@@ -19,8 +19,9 @@ from shared.api.table import ROUTES
 from shared.models import MessageState, Route
 from shared.store import Store
 from sms import metrics
+from sms.callbacks import Callbacks, TwilioCallbacks
 from sms.dispatcher import Dispatcher
-from sms.http import Backend, TwilioCallbacks, application, metrics_application, serving
+from sms.http import Backend, application, metrics_application, serving
 from sms.inbound import Inbox
 from sms.provider import Provider
 from sms.providers.file import FileProvider
@@ -117,8 +118,8 @@ async def _serve(
                 one.name: partial(_all_work, [dispatcher])
                 for one, dispatcher in zip(providers, dispatchers, strict=True)
             }
-            twilio = _callbacks(settings, account, inbox)
-            app = application(Backend(store, pool, partial(_all_work, dispatchers), twilio))
+            callbacks = _callbacks(settings, account, inbox)
+            app = application(Backend(store, pool, partial(_all_work, dispatchers), callbacks))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _stop, dispatchers)
             async with (
@@ -136,12 +137,13 @@ async def _serve(
                     running.create_task(dispatcher.run())
 
 
-def _callbacks(settings: Settings, account: Account, inbox: Inbox) -> TwilioCallbacks | None:
-    """Give what takes Twilio's requests, if it is Twilio that carries our SMS."""
+def _callbacks(settings: Settings, account: Account, inbox: Inbox) -> Callbacks:
+    """Give what takes providers' requests: Twilio's, if it is Twilio that carries our SMS."""
     if not isinstance(account, TwilioAccount):
-        return None
+        return Callbacks()
     url = settings.public_url
-    return TwilioCallbacks(TwilioReceipts(account, url), TwilioMessages(account, url), inbox)
+    twilio = TwilioCallbacks(TwilioReceipts(account, url), TwilioMessages(account, url), inbox)
+    return Callbacks(twilio)
 
 
 def _all_work(dispatchers: Sequence[Dispatcher]) -> bool:

@@ -16,7 +16,6 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as ON_THE_WIRE
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from ssl import SSLContext, SSLError, create_default_context
 from typing import Self
@@ -29,6 +28,7 @@ from shared.files import read_private
 from shared.models import Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
+from sms.loopback import is_loopback
 from sms.provider import Outgoing, ProviderStoppedError
 
 RETRY_SECONDS = 5.0  # where the server has no time for us at all
@@ -138,7 +138,7 @@ class SmtpSettings:
     def __post_init__(self) -> None:
         if not _is_address(self.sender):
             raise SettingsError("SVI_SMTP_SENDER : il faut l'adresse d'où partent les courriels")
-        if self.security is Security.NONE and not _is_loopback(self.host):
+        if self.security is Security.NONE and not is_loopback(self.host):
             raise SettingsError("SVI_SMTP_TLS : sans TLS, seulement vers cette machine (127.0.0.1)")
 
 
@@ -245,10 +245,3 @@ def _why(error: SMTPException | OSError) -> str:
 
 def _is_address(text: str) -> bool:
     return len(text) <= LONGEST_ADDRESS and ADDRESS.fullmatch(text) is not None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -514,7 +514,7 @@ async def test_a_stop_is_heard_though_the_database_was_away(
     assert answers == {0x64: 2, 0: 2}
     [reply] = center.all("submit")
     assert (reply["to"], reply["from"], reply["numbering"]) == (MOBILE[1:], "36180", [1, 1, 3, 0])
-    assert reply["text"] == Templates.load().render("inbound.36180.stop", {})
+    assert reply["text"] == Templates.load().render("inbound.36180.stop", {}).text
     with store.database.read() as transaction:
         assert opt_outs.find(store, transaction, Contact(Route.SMS, MOBILE)) is not None
 

@@ -22,8 +22,9 @@ from shared.rules import Channel
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
+from sms.callbacks import FORM, Callbacks, TwilioCallbacks
 from sms.dispatcher import Dispatcher
-from sms.http import FORM, Backend, TwilioCallbacks, application, serving
+from sms.http import Backend, application, serving
 from sms.inbound import Inbox
 from sms.provider import Outgoing, ProviderStoppedError, Received
 from sms.providers.twilio import (
@@ -250,7 +251,7 @@ async def test_a_forgotten_password_goes_the_whole_way(
             twilio = TwilioCallbacks(
                 TwilioReceipts(ACCOUNT, PUBLIC_URL), MESSAGES, Inbox(store, pool, ())
             )
-            app = application(Backend(store, pool, lambda: dispatcher.working, twilio))
+            app = application(Backend(store, pool, lambda: dispatcher.working, Callbacks(twilio)))
             assert await call_back(app, fake) == 204
             dispatcher.stop()
             await running

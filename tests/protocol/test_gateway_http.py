@@ -26,7 +26,8 @@ from shared.models import MessageState
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from shared.store import Store
-from sms.http import FORM, LARGEST_BODY, Backend, TwilioCallbacks, application, serving
+from sms.callbacks import FORM, Callbacks, TwilioCallbacks
+from sms.http import LARGEST_BODY, Backend, application, serving
 from sms.inbound import Inbox
 from sms.providers.twilio import TwilioAccount, TwilioMessages, TwilioReceipts
 from sms.templates import Templates
@@ -44,7 +45,7 @@ Form = Sequence[tuple[str, str]]
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is late, unless the test is about that."""
-    monkeypatch.setattr("sms.http.BODY_SECONDS", LONG)
+    monkeypatch.setattr("sms.callbacks.BODY_SECONDS", LONG)
     monkeypatch.setattr("sms.probe.PROBE_SECONDS", LONG)
 
 
@@ -88,10 +89,11 @@ async def gateway(store: Store, *, works: bool = True) -> AsyncIterator[Gateway]
             yield Gateway(f"http://127.0.0.1:{port}", session)
 
 
-def callbacks(store: Store, pool: Executor) -> TwilioCallbacks:
+def callbacks(store: Store, pool: Executor) -> Callbacks:
     """Give what takes Twilio's requests, by the texts as they ship."""
     receipts, messages = TwilioReceipts(ACCOUNT, PUBLIC_URL), TwilioMessages(ACCOUNT, PUBLIC_URL)
-    return TwilioCallbacks(receipts, messages, Inbox(store, pool, Templates.load().numbers))
+    inbox = Inbox(store, pool, Templates.load().numbers)
+    return Callbacks(TwilioCallbacks(receipts, messages, inbox))
 
 
 def sign(path: str, form: Form, url: str = PUBLIC_URL) -> str:
@@ -317,7 +319,7 @@ async def test_hostile_bodies_change_nothing(store: Store) -> None:
 async def test_a_body_that_never_ends_is_given_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sms.http.BODY_SECONDS", 0.1)
+    monkeypatch.setattr("sms.callbacks.BODY_SECONDS", 0.1)
 
     async def endless() -> AsyncIterator[bytes]:
         yield b"AccountSid="

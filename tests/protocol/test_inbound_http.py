@@ -17,7 +17,8 @@ from shared.errors import StoreDownError
 from shared.inbound import Word
 from shared.models import InboundMessage, Message, Route
 from shared.store import Store
-from sms.http import FORM, LARGEST_BODY, Backend, application, serving
+from sms.callbacks import FORM
+from sms.http import LARGEST_BODY, Backend, application, serving
 from tests.gateway import LONG, MOBILE, until
 from tests.peers.fake_twilio import ACCOUNT_SID
 from tests.protocol.test_gateway_http import Form, callbacks, sign
@@ -31,7 +32,7 @@ CLAIRE = Contact(Route.SMS, MOBILE)
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is late, unless the test is about that."""
-    monkeypatch.setattr("sms.http.BODY_SECONDS", LONG)
+    monkeypatch.setattr("sms.callbacks.BODY_SECONDS", LONG)
 
 
 def written(text: str = "STOP", **others: str) -> Form:

@@ -95,7 +95,7 @@ async def test_the_dispatcher_brings_the_answer(store: Store) -> None:
         await until(lambda: provider.asked)
     [asked] = provider.asked
     assert (asked.destination, asked.sender) == (MOBILE, CALLED)
-    assert asked.text.reveal() == Templates.load().render(f"inbound.{CALLED}.stop", {})
+    assert asked.text.reveal() == Templates.load().render(f"inbound.{CALLED}.stop", {}).text
 
 
 def test_stop_ends_campaigns_and_nothing_else(store: Store) -> None:

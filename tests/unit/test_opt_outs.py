@@ -10,6 +10,7 @@ from shared.clock import DAY
 from shared.contacts import Contact
 from shared.models import Message, MessageState, OptOut, Priority, Route
 from shared.opt_outs import Source
+from shared.outbox import Rendered
 from shared.store import Store
 from tests.gateway import MOBILE, message, queue
 from tests.store import FakeClock
@@ -98,7 +99,7 @@ def test_codes_passwords_and_notices_still_go_out(store: Store, priority: Priori
     queued = _queued(store, priority, NUMBER)
     add(store)
     assert message(store, queued).state == MessageState.QUEUED
-    [claimed] = outbox.claim(store, "twilio", lambda template, _: template, 1)
+    [claimed] = outbox.claim(store, "twilio", lambda template, _: Rendered(template, ""), 1)
     assert claimed.message_id == queued
 
 

@@ -23,12 +23,12 @@ def test_ours_answer_every_word_in_one_sms() -> None:
     texts = Templates.load()
     assert texts.numbers == {"36180"}
     for word in Keyword:
-        said = texts.render(f"inbound.36180.{word}", {})
+        said = texts.render(f"inbound.36180.{word}", {}).text
         assert texts.sender(f"inbound.36180.{word}") == "36180"
         assert len(gsm7.segments(said)) == 1
         assert "Caf" in said
-    assert "mots de passe" in texts.render("inbound.36180.stop", {})  # which still come
-    assert "édité par" in texts.render("inbound.36180.contact", {})
+    assert "mots de passe" in texts.render("inbound.36180.stop", {}).text  # which still come
+    assert "édité par" in texts.render("inbound.36180.contact", {}).text
 
 
 def test_an_installation_needs_no_number(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_several_numbers_answer_for_themselves(tmp_path: Path) -> None:
     )
     assert texts.numbers == {"33757590000", "36180"}
     assert texts.sender("inbound.33757590000.aide") == "33757590000"
-    assert texts.render("inbound.36180.aide", {}) == "b"
+    assert texts.render("inbound.36180.aide", {}).text == "b"
 
 
 def test_no_client_can_have_a_reply_sent() -> None:
