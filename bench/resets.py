@@ -74,7 +74,7 @@ async def _measure(store: Store, accounts: Sequence[int], interval: float) -> li
         ThreadPoolExecutor(POOL_SIZE) as calls,  # as the voice server's
         ThreadPoolExecutor(DISPATCHER_THREADS) as pool,
     ):
-        dispatcher = Dispatcher(store, provider, Templates.load(), pool)
+        dispatcher = Dispatcher(store, [provider], Templates.load(), pool)
         running = asyncio.create_task(dispatcher.run())
         requests = []
         for account in accounts:

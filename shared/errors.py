@@ -25,5 +25,9 @@ class NotAllowedError(StoreError):
     """The session is open, but its person may not do this (R26 to R33)."""
 
 
+class DrainedError(StoreError):
+    """A provider is out of service: no message is given to it."""
+
+
 class ClosedError(StoreError):
     """Nobody may log in there for now: an incident was raised (D15)."""

@@ -411,7 +411,10 @@ class SendAttempt(Base):
     """One time that a provider was asked; committed before it is."""
 
     __tablename__ = "send_attempt"
-    __table_args__ = (Index("ix_send_attempt_message", "message_id"),)
+    __table_args__ = (
+        Index("ix_send_attempt_message", "message_id"),
+        Index("ix_send_attempt_provider", "provider", "result", "ended_at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     message_id: Mapped[UUID] = mapped_column(ForeignKey("message.id"))
@@ -421,6 +424,15 @@ class SendAttempt(Base):
     ended_at: Mapped[datetime | None]
     result: Mapped[str | None]
     code: Mapped[str | None]
+
+
+class DrainedProvider(Base):
+    """A provider that an admin took out of service, at every gateway."""
+
+    __tablename__ = "provider"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    drained_at: Mapped[datetime]
 
 
 class SentPart(Base):

@@ -7,7 +7,7 @@ one may have sent it: such a message is uncertain, not queued again (D19).
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
-from shared import day_keys, receipts
+from shared import day_keys, providers, receipts
 from shared.database import unit_of_work
 from shared.errors import SealError, StoreError
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
@@ -91,7 +91,8 @@ class Claim:
 class Report:
     """How an attempt ended; `code` is the provider's, `retry_after` in seconds if it said so.
 
-    `parts` are the identifiers that its receipts will name, where they name no attempt.
+    `parts` are the identifiers that its receipts will name, where they name no attempt. With
+    `message_alone` the provider works, and it is this message that it does not take for now.
     """
 
     result: Result
@@ -99,6 +100,7 @@ class Report:
     provider_id: str | None = None
     parts: tuple[str, ...] = ()
     retry_after: float | None = None
+    message_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,11 @@ def claim(  # noqa: PLR0913 - for whom, how, how many
     """Take due messages of a route and commit an attempt for each; on both databases.
 
     The most urgent come first, of these the oldest; `kept` of the `limit` places are for those
-    that somebody waits for.
+    that somebody waits for. DrainedError if the provider is out of service.
     """
     now = store.clock()
     with store.database.begin() as transaction:
+        providers.check_in_service(transaction, provider)
         rows = _due(transaction, now, limit, kept, route)
         ready = [_ready(store, transaction, _Held._make(row), render, now) for row in rows]
         taken = [one for one in ready if one is not None]
@@ -166,18 +169,41 @@ def _due(
 def finish(store: Store, claimed: Claim, report: Report, delay: float) -> bool:
     """Keep how an attempt ended; False if the lease was lost meanwhile. `delay` until a retry."""
     now = store.clock()
-    ended = {"attempt": claimed.attempt_id, "now": now, "how": report.result, "as": report.code}
     statement, values = _outcome(store, report, now, delay)
     fence = {"message": claimed.message_id, "number": claimed.number}
     with store.database.begin() as transaction:
         receipts.expect(store, transaction, claimed.attempt_id, report.parts)
-        transaction.execute(_END_ATTEMPT, ended)
+        transaction.execute(_END_ATTEMPT, _ended(claimed, report, now))
         in_time = transaction.execute(statement, values | fence).rowcount == 1
         if report.parts:  # their receipts may have been there first
             of_all = partial(receipts.fate, transaction, claimed.attempt_id)
             with unit_of_work(transaction) as work:
                 _follow(work, claimed.attempt_id, report.parts[0], of_all, now)
     return in_time
+
+
+def pass_on(store: Store, claimed: Claim, report: Report, provider: str) -> Claim | None:
+    """End an attempt that surely sent nothing, and commit the next one, by another provider.
+
+    None if the message is to get no further try by this claim: `finish` does the rest.
+    DrainedError if that provider is out of service.
+    """
+    now = store.clock()
+    following = replace(claimed, attempt_id=uuid4(), number=claimed.number + 1)
+    values = {
+        "message": claimed.message_id,
+        "number": claimed.number,
+        "now": now,
+        "lease_end": now + timedelta(seconds=store.rules.outbox.lease_seconds),
+        "by": provider,
+    }
+    with store.database.begin() as transaction:
+        providers.check_in_service(transaction, provider)
+        transaction.execute(_END_ATTEMPT, _ended(claimed, report, now))
+        if transaction.execute(_PASSED_ON, values).rowcount == 0:
+            return None
+        transaction.execute(_ATTEMPT, _attempt(following, provider, now))
+    return following
 
 
 def doubts(store: Store, provider: str, limit: int) -> list[Claim]:
@@ -422,19 +448,21 @@ def _take(
             for claimed, sealed, version in taken
         ],
     )
-    transaction.execute(
-        _ATTEMPT,
-        [
-            {
-                "id": claimed.attempt_id,
-                "message_id": claimed.message_id,
-                "claim": claimed.number,
-                "provider": provider,
-                "started_at": now,
-            }
-            for claimed, *_ in taken
-        ],
-    )
+    transaction.execute(_ATTEMPT, [_attempt(claimed, provider, now) for claimed, *_ in taken])
+
+
+def _attempt(claimed: Claim, provider: str, now: datetime) -> dict[str, object]:
+    return {
+        "id": claimed.attempt_id,
+        "message_id": claimed.message_id,
+        "claim": claimed.number,
+        "provider": provider,
+        "started_at": now,
+    }
+
+
+def _ended(claimed: Claim, report: Report, now: datetime) -> dict[str, object]:
+    return {"attempt": claimed.attempt_id, "now": now, "how": report.result, "as": report.code}
 
 
 def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) -> Claim:
@@ -483,7 +511,7 @@ def _follow(
     tells = attempt.claim == message.claims or state is not MessageState.UNDELIVERED
     if not (tells and state != message.state and message.state in _OPEN_TO_RECEIPTS):
         return Kept(attempt.provider, None)
-    message.provider_id = provider_id
+    message.provider, message.provider_id = attempt.provider, provider_id
     _close(message, state, now)
     return Kept(attempt.provider, now - (attempt.ended_at or attempt.started_at))
 
@@ -591,6 +619,16 @@ _RETRIED = (
         state=MessageState.QUEUED,
         failures=Message.failures + 1,
         next_at=bindparam("retry_at"),
+    )
+)
+_PASSED_ON = (
+    update(Message)
+    .where(_FENCE, Message.expires_at > bindparam("now"))
+    .values(
+        state=MessageState.SENDING,
+        claims=Message.claims + 1,
+        next_at=bindparam("lease_end"),
+        provider=bindparam("by"),
     )
 )
 _DOUBTED = (  # a doubt that lasts ends when it did

@@ -1,28 +1,31 @@
 """Brings the outbox's messages to a provider (design idea 11).
 
 What makes it safe to kill at any moment is not here but in the outbox: an attempt is a committed
-row before the provider is asked. What is here decides when: how many at once, after which delay,
-and that an attempt whose outcome is unknown is looked up before anybody repeats it (D19).
+row before the provider is asked. What is here decides when, and by whom: how many at once, after
+which delay, that the next provider gets what surely was not sent by the one before, and that an
+attempt whose outcome is unknown is looked up before anybody repeats it (D19).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 import structlog
 
-from shared import outbox
+from shared import outbox, providers
 from shared.clock import Chance
-from shared.errors import StoreDownError
+from shared.errors import DrainedError, StoreDownError
 from shared.outbox import Claim, Report, Result, TemplateError
 from shared.rules import Outbox
 from shared.store import Store
 from sms import metrics, wakeups
-from sms.provider import Outgoing, Provider, ProviderStoppedError
+from sms.breaker import Patience
+from sms.lane import Lane, Standing
+from sms.provider import Outgoing, Provider
 from sms.templates import Templates
 
 P = ParamSpec("P")
@@ -45,42 +48,62 @@ class Pace:
     stop: float = 3.0  # what is under way may end for so long
     store_first: float = 0.5  # before a database that is away is tried again; doubled each time
     store_longest: float = 10.0
+    patience: Patience = field(default_factory=Patience)  # with each provider
 
 
 class Dispatcher:
-    """One loop that sends and one that settles what is uncertain, with one provider.
+    """One loop that sends and one that settles what is uncertain, by the providers of one route.
 
-    Several dispatchers may share a database. Made and used in one event loop.
+    Those that are named first are preferred. Several dispatchers may share a database. Made and
+    used in one event loop.
     """
 
     def __init__(
         self,
         store: Store,
-        provider: Provider,
+        by: Sequence[Provider],
         templates: Templates,
         pool: Executor,
         pace: Pace | None = None,
     ) -> None:
         self._store = store
-        self._provider = provider
         self._templates = templates
         self._pool = pool
         self._pace = pace or Pace()
         # One that outlived its lease could be under way twice.
         self._asking_seconds = store.rules.outbox.lease_seconds / 2
+        self._lanes = [Lane(one, self._pace.patience, self._asking_seconds) for one in by]
+        (self._route,) = {one.route for one in by}
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
-        self._halted = False  # by the provider: our configuration is wrong
         self._store_answered = False
         self._unanswered: set[Callable[..., object]] = set()  # each when it was last asked for
-        self._throttled_until = 0.0  # in the loop's time
         self._under_way: set[asyncio.Task[None]] = set()
 
     @property
     def working(self) -> bool:
-        """Say whether messages go out: the database answers, the provider lets us in."""
+        """Say whether it can work: the database answers, and not every provider turned us away.
+
+        Providers that fail are no reason to take a gateway away: their receipts come there.
+        """
+        return self._awake and not self._all_stopped
+
+    @property
+    def standings(self) -> Sequence[Standing]:
+        """Say of each provider whether messages go out by it."""
+        return [
+            Standing(lane.name, lane.route, self._awake and lane.out is None, lane.out)
+            for lane in self._lanes
+        ]
+
+    @property
+    def _awake(self) -> bool:
         store_answers = self._store_answered and not self._unanswered
-        return store_answers and not self._halted and not self._stopping.is_set()
+        return store_answers and not self._stopping.is_set()
+
+    @property
+    def _all_stopped(self) -> bool:
+        return all(lane.stopped for lane in self._lanes)
 
     async def run(self) -> None:
         """Send until `stop`; then let what is under way end, for `Pace.stop` at most."""
@@ -116,102 +139,141 @@ class Dispatcher:
             await self._pause(wait, woken)
 
     async def _send_due(self) -> bool:
-        """Claim what is due and begin to send it; False if nothing is."""
-        if self._halted or asyncio.get_running_loop().time() < self._throttled_until:
-            return False
+        """Claim what is due, for the first provider that may be asked; False if nothing is."""
         free = self._pace.at_once - len(self._under_way)
         if free == 0:
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
             return True
-        claims = await self._in_pool(
-            outbox.claim,
-            self._store,
-            self._provider.name,
-            self._templates.render,
-            free,
-            kept=self._pace.kept,
-            route=self._provider.route,
-        )
+        for lane in self._lanes:
+            with suppress(DrainedError):
+                if room := lane.room(free):
+                    return await self._claim(lane, room, free)
+        return False
+
+    async def _claim(self, lane: Lane, room: int, free: int) -> bool:
+        """Begin to send as much as a provider has room for; False if nothing is due."""
+        claims: list[Claim] = []
+        lane.under_way += room  # nobody else may take it meanwhile
+        try:
+            claims = await self._in_pool(
+                outbox.claim,
+                self._store,
+                lane.name,
+                self._templates.render,
+                room,
+                kept=max(self._pace.kept - (free - room), 0),
+                route=self._route,
+            )
+        finally:
+            lane.under_way -= room - len(claims)
         for claim in claims:
-            task = asyncio.create_task(self._bring(claim))
+            task = asyncio.create_task(self._bring(lane, claim))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         return bool(claims)
 
-    async def _bring(self, claim: Claim) -> None:
-        """Send one message and keep what came of it."""
-        report = await self._send(claim)
-        metrics.sent(self._provider.name, report)
-        if report.retry_after is not None:  # it throttles us, not this message alone
-            until = asyncio.get_running_loop().time() + report.retry_after
-            self._throttled_until = max(self._throttled_until, until)
-        await self._keep(claim, report)
+    async def _bring(self, lane: Lane, claim: Claim) -> None:
+        """Send one message, if need be by one provider after the other; keep what came of it."""
+        others = [other for other in self._lanes if other is not lane]
+        while True:
+            report = await self._send(lane, claim)
+            lane.under_way -= 1
+            metrics.sent(lane.name, report)
+            following = await self._pass_on(claim, report, others)
+            if following is None:
+                await self._keep(claim, report)
+                return
+            lane, claim = following
+            others.remove(lane)
 
-    async def _send(self, claim: Claim) -> Report:
-        if self._stopping.is_set() or self._halted:
+    async def _send(self, lane: Lane, claim: Claim) -> Report:
+        if self._stopping.is_set() or lane.stopped:
             return Report(Result.RETRY, "not-asked")
         try:
             message = self._outgoing(claim)
         except TemplateError as error:
             log.error("message_refused", message=str(claim.message_id), why=str(error))
             return Report(Result.REFUSED, "no-template")
-        return await self._ask(message)
+        return await lane.send(message)
 
-    async def _ask(self, message: Outgoing) -> Report:
+    async def _pass_on(
+        self, claim: Claim, report: Report, others: Sequence[Lane]
+    ) -> tuple[Lane, Claim] | None:
+        """Give what surely was not sent to the next provider; None if there is none for it.
+
+        Never anything else: after a doubt D19 decides, and a refusal is final.
+        """
+        if report.result is not Result.RETRY:
+            return None
+        for lane in others:
+            if self._stopping.is_set() or not lane.room(1):
+                continue
+            following = await self._commit_to(lane, claim, report)
+            if following is not None:
+                self._log(claim, report, passed_on=lane.name)
+                return lane, following
+        return None
+
+    async def _commit_to(self, lane: Lane, claim: Claim, report: Report) -> Claim | None:
+        lane.under_way += 1  # nobody else may take that place meanwhile
+        following = None
         try:
-            async with asyncio.timeout(self._asking_seconds):
-                return await self._provider.send(message)
-        except TimeoutError:
-            return Report(Result.UNCERTAIN, "no-answer")
-        except ProviderStoppedError:
-            self._halt()
-            return Report(Result.RETRY, "provider-stopped")
-        except asyncio.CancelledError:  # we stop, and can't wait longer
-            return Report(Result.UNCERTAIN, "stopped")
-        except Exception:  # sent or not: nobody knows
-            log.exception("provider_failed", provider=self._provider.name)
-            return Report(Result.UNCERTAIN, "failed")
+            with suppress(DrainedError):
+                following = await self._insist(
+                    outbox.pass_on, self._store, claim, report, lane.name
+                )
+        except Exception:  # then it is queued
+            log.exception("message_not_passed_on", attempt=str(claim.attempt_id))
+        if following is None:
+            lane.under_way -= 1
+        return following
 
     async def _keep(self, claim: Claim, report: Report) -> None:
-        """Keep a report, however long the database is away: nobody else knows it."""
+        """Keep a report; one of several providers that throttles us holds up no message."""
         rules, chance = self._store.rules.outbox, self._store.chance
-        delay = max(backoff(rules, claim.failures, chance), report.retry_after or 0)
-        for wait in self._store_delays():
-            try:
-                in_time = await self._in_pool(outbox.finish, self._store, claim, report, delay)
-                break
-            except StoreDownError:
-                await asyncio.sleep(wait)
-            except Exception:  # then the lease ends, and it is looked up
-                log.exception("report_not_kept", attempt=str(claim.attempt_id))
-                return
+        least = 0 if len(self._lanes) > 1 else report.retry_after or 0
+        delay = max(backoff(rules, claim.failures, chance), least)
+        try:
+            in_time = await self._insist(outbox.finish, self._store, claim, report, delay)
+        except Exception:  # then the lease ends, and it is looked up
+            log.exception("report_not_kept", attempt=str(claim.attempt_id))
+            return
         if in_time and report.result is Result.ACCEPTED:
             metrics.accepted(claim.template, self._store.clock() - claim.queued_at)
+        self._log(claim, report, in_time=in_time)
+
+    def _log(self, claim: Claim, report: Report, **more: object) -> None:
         log.info(
             "message_attempted",
             attempt=str(claim.attempt_id),
             result=report.result,
             code=report.code,
-            in_time=in_time,
+            **more,
         )
 
     async def _settle(self) -> bool:
         """Ask what became of uncertain messages, and only then move on what waits for time."""
-        if not self._halted:
-            doubts = await self._in_pool(outbox.doubts, self._store, self._provider.name, DOUBTS)
-            await self._look_up(doubts)
-        if not self._halted:  # else nobody could ask before a repeat
-            await self._in_pool(outbox.recover, self._store, self._provider.route)
+        drained = await self._in_pool(providers.drained, self._store)
+        for lane in self._lanes:
+            lane.drained = lane.name in drained
+        doubts = {
+            lane: await self._in_pool(outbox.doubts, self._store, lane.name, DOUBTS)
+            for lane in self._lanes
+            if not lane.stopped
+        }
+        await asyncio.gather(*(self._look_up(lane, of_it) for lane, of_it in doubts.items()))
+        if not self._all_stopped:  # else nobody could ask before a repeat
+            await self._in_pool(outbox.recover, self._store, self._route)
         return False
 
-    async def _look_up(self, doubts: list[Claim]) -> None:
+    async def _look_up(self, lane: Lane, doubts: list[Claim]) -> None:
         """Look up uncertain messages, a few at once, for as long as one send may take."""
         few = asyncio.Semaphore(self._pace.at_once)
 
         async def look_up(claim: Claim) -> None:
             async with few:
-                report = await self._fate(claim)
+                report = await self._fate(lane, claim)
             if report is not None:
                 await self._keep(claim, report)
 
@@ -220,17 +282,13 @@ class Dispatcher:
                 for claim in doubts:
                     group.create_task(look_up(claim))
         except TimeoutError:
-            log.warning("look_up_unanswered", provider=self._provider.name)
+            log.warning("look_up_unanswered", provider=lane.name)
 
-    async def _fate(self, claim: Claim) -> Report | None:
-        if self._halted:
-            return None
+    async def _fate(self, lane: Lane, claim: Claim) -> Report | None:
         try:
-            return await self._provider.look_up(self._outgoing(claim))
-        except ProviderStoppedError:
-            self._halt()
+            return await lane.look_up(self._outgoing(claim))
         except Exception:  # a fault of ours: the provider is asked again later
-            log.exception("look_up_failed", provider=self._provider.name)
+            log.exception("look_up_failed", provider=lane.name)
         return None
 
     def _outgoing(self, claim: Claim) -> Outgoing:
@@ -243,12 +301,6 @@ class Dispatcher:
             subject=self._templates.subject(claim.template),
         )
 
-    def _halt(self) -> None:
-        """Stop asking this provider until the service is started again; this is the alarm."""
-        if not self._halted:
-            log.critical("provider_stopped", provider=self._provider.name)
-        self._halted = True
-
     async def _end_what_is_under_way(self) -> None:
         if not self._under_way:
             return
@@ -257,6 +309,15 @@ class Dispatcher:
             task.cancel()  # then it is uncertain, and is kept so
         if late:
             await asyncio.wait(late, timeout=self._pace.stop)
+
+    async def _insist(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Tell the store, however long it is away: nobody else knows it."""
+        delays = self._store_delays()
+        while True:
+            try:
+                return await self._in_pool(function, *args, **kwargs)
+            except StoreDownError:
+                await asyncio.sleep(next(delays))
 
     async def _in_pool(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of the store in the pool; tell once that the database went or came.
@@ -269,14 +330,14 @@ class Dispatcher:
             result = await loop.run_in_executor(self._pool, partial(function, *args, **kwargs))
         except StoreDownError as error:
             if not self._unanswered:
-                log.error("store_away", provider=self._provider.name, why=str(error))
+                log.error("store_away", route=self._route, why=str(error))
             self._unanswered.add(function)
             raise
         self._store_answered = True
         if function in self._unanswered:
             self._unanswered.remove(function)
             if not self._unanswered:
-                log.warning("store_back", provider=self._provider.name)
+                log.warning("store_back", route=self._route)
         return result
 
     async def _pause(self, seconds: float, woken: asyncio.Event) -> None:

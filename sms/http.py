@@ -4,7 +4,7 @@ The store is called through the pool, never from the loop. Nothing of a request 
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from shared.letters.status import overdue
 from shared.store import Store
 from sms import callbacks, census, metrics
 from sms.callbacks import Callbacks
+from sms.lane import Standing
 from sms.probe import Probe
 
 LARGEST_BODY = 16 * 1024
@@ -53,9 +54,9 @@ def application(backend: Backend) -> web.Application:
 
 
 def metrics_application(
-    store: Store, pool: Executor, working: Mapping[str, Callable[[], bool]]
+    store: Store, pool: Executor, standings: Callable[[], Sequence[Standing]]
 ) -> web.Application:
-    """Make the application that Prometheus asks; `working` has the dispatcher of each provider.
+    """Make the application that Prometheus asks.
 
     It has a listener of its own: Twilio's callbacks come by the public one, and strangers with
     them; the API's asks the database for a key, and the database may be what is away.
@@ -64,7 +65,7 @@ def metrics_application(
 
     async def scrape(_: web.Request) -> web.Response:
         counted = await probe.answer()
-        page = metrics.page(counted, {provider: works() for provider, works in working.items()})
+        page = metrics.page(counted, standings())
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     app = web.Application(middlewares=[_problems])

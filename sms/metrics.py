@@ -3,7 +3,7 @@
 Labels hold what a table of ours names and never anything of a person or a message (D13).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from prometheus_client import (
@@ -20,6 +20,7 @@ from shared.models import MessageState
 from shared.outbox import Report
 from sms import smpp
 from sms.census import Census
+from sms.lane import Out, Standing
 from sms.providers import smtp, twilio
 
 OTHER = "other"
@@ -110,21 +111,17 @@ def inbound(provider: str, keyword: Keyword | None) -> None:
     _INBOUND.labels(provider, keyword or OTHER).inc()
 
 
-def page(census: Census | None, working: Mapping[str, bool]) -> bytes:
-    """Write all metrics in Prometheus' text format.
-
-    `census` is None while the database is away; `working` says of each provider whether its
-    dispatcher is.
-    """
-    return generate_latest(_Page(census, working))
+def page(census: Census | None, standings: Sequence[Standing]) -> bytes:
+    """Write all metrics in Prometheus' text format; `census` is None while the database is away."""
+    return generate_latest(_Page(census, standings))
 
 
 class _Page:
     """Everything at one instant, as the library wants it."""
 
-    def __init__(self, census: Census | None, working: Mapping[str, bool]) -> None:
+    def __init__(self, census: Census | None, standings: Sequence[Standing]) -> None:
         self._census = census
-        self._working = working
+        self._standings = standings
 
     def collect(self) -> Iterable[Metric]:
         yield from _counted.collect()
@@ -136,8 +133,18 @@ class _Page:
         yield _gauge(
             "svi_dispatcher_working",
             "Whether messages go out by this provider.",
-            ["provider"],
-            (([provider], works) for provider, works in self._working.items()),
+            ["provider", "route"],
+            (([one.provider, one.route], one.works) for one in self._standings),
+        )
+        yield _gauge(
+            "svi_provider_out",
+            "Whether this provider is given no messages, and why.",
+            ["provider", "route", "why"],
+            (
+                ([one.provider, one.route, why], one.out is why)
+                for one in self._standings
+                for why in Out
+            ),
         )
         if self._census is not None:
             yield from _of_census(self._census)

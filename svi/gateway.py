@@ -6,7 +6,12 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from datetime import timedelta
 from functools import partial
 
@@ -23,6 +28,7 @@ from sms.callbacks import Callbacks, TwilioCallbacks
 from sms.dispatcher import Dispatcher
 from sms.http import Backend, application, metrics_application, serving
 from sms.inbound import Inbox
+from sms.lane import Standing
 from sms.provider import Provider
 from sms.providers.file import FileProvider
 from sms.providers.smpp import SmppAccount, SmppProvider, SmppSettings, open_smpp
@@ -39,8 +45,8 @@ from svi import demo
 from svi.service import housekeeping, load_settings, open_store, prepare_home
 from svi.settings import Settings
 
-Account = SmppAccount | TwilioAccount | None
-"""Who we are to whoever carries our messages; None for the demonstration."""
+Account = SmppAccount | TwilioAccount
+"""Who we are to one who carries our SMS."""
 
 POOL_SIZE = 4  # threads that speak to the database
 API_POOL_SIZE = 16  # the same for the API; each waits for a core to compute Argon2 (D13)
@@ -54,19 +60,21 @@ def gateway() -> None:
 
     Elle écoute en HTTP sur SVI_GATEWAY_HOST et SVI_GATEWAY_PORT : /healthz, /readyz et ce que
     Twilio adresse à SVI_PUBLIC_URL, accusés et SMS reçus. Avec SVI_SMPP_HOST, les SMS partent par
-    ce centre SMS (SMPP 3.4) et non par Twilio. Avec SVI_SMTP_HOST, les courriels partent par ce
-    serveur, de l'adresse SVI_SMTP_SENDER ; sans lui, ils attendent et expirent. L'API est à part,
-    sur SVI_API_HOST et SVI_API_PORT, et ne doit jamais être publique. SVI_METRICS_PORT ouvre
-    /metrics à Prometheus, sur SVI_METRICS_HOST, à ne pas publier non plus. Plusieurs passerelles
-    peuvent servir la même base.
+    ce centre SMS (SMPP 3.4) et non par Twilio ; SVI_SMS_PROVIDERS nomme les deux, le préféré
+    d'abord : l'autre prend ce que le premier n'a sûrement pas envoyé. Avec SVI_SMTP_HOST, les
+    courriels partent par ce serveur, de l'adresse SVI_SMTP_SENDER ; sans lui, ils attendent et
+    expirent. L'API est à part, sur SVI_API_HOST et SVI_API_PORT, et ne doit jamais être publique.
+    SVI_METRICS_PORT ouvre /metrics à Prometheus, sur SVI_METRICS_HOST, à ne pas publier non plus.
+    Plusieurs passerelles peuvent servir la même base.
 
     \b
     Exemples :
       SVI_TWILIO_ACCOUNT=/run/secrets/twilio.json SVI_PUBLIC_URL=https://sms.exemple.fr svi gateway
       SVI_SMPP_ACCOUNT=/run/secrets/smpp.json SVI_SMPP_HOST=smsc.exemple.fr svi gateway
+      SVI_SMS_PROVIDERS=smpp,twilio SVI_SMPP_HOST=smsc.exemple.fr … svi gateway
     """
     settings = load_settings()
-    account, mail = _account(settings), _mail(settings)
+    accounts, mail = list(_accounts(settings)), _mail(settings)
     routes = (Route.SMS, Route.MAIL)
     templates = {route: Templates.load(settings.templates, route) for route in routes}
     prepare_home(settings)
@@ -74,18 +82,26 @@ def gateway() -> None:
     with open_store(settings) as store, housekeeping(store):
         if settings.demo:
             demo.refuse_real_people(settings, store)
-        asyncio.run(_serve(settings, store, templates, account, mail))
+        asyncio.run(_serve(settings, store, templates, accounts, mail))
 
 
-def _account(settings: Settings) -> Account:
-    """Read who we are to whoever carries our messages, and make sure that Twilio can reach us."""
-    if settings.demo:
-        return None
-    if settings.smpp_host:
-        return SmppAccount.load(settings.smpp_account)
-    if not settings.public_url:
-        raise click.ClickException("SVI_PUBLIC_URL : il faut l'adresse où Twilio nous joint")
-    return TwilioAccount.load(settings.twilio_account)
+def _accounts(settings: Settings) -> Iterator[Account]:
+    """Read who we are to those who carry our SMS, in their order; none in the demonstration.
+
+    ClickException where one lacks what it needs.
+    """
+    for name in () if settings.demo else settings.sms_order:
+        if name == SmppProvider.name:
+            _needed("SVI_SMPP_HOST", settings.smpp_host, "le centre SMS de smpp")
+            yield SmppAccount.load(settings.smpp_account)
+        else:
+            _needed("SVI_PUBLIC_URL", settings.public_url, "l'adresse où Twilio nous joint")
+            yield TwilioAccount.load(settings.twilio_account)
+
+
+def _needed(name: str, value: str, what: str) -> None:
+    if not value:
+        raise click.ClickException(f"{name} : il faut {what}")
 
 
 def _mail(settings: Settings) -> SmtpSettings | None:
@@ -105,20 +121,20 @@ async def _serve(
     settings: Settings,
     store: Store,
     templates: Mapping[Route, Templates],
-    account: Account,
+    accounts: Sequence[Account],
     mail: SmtpSettings | None,
 ) -> None:
     """Send messages and take receipts until a signal tells to stop."""
     with ThreadPoolExecutor(POOL_SIZE) as pool, ThreadPoolExecutor(API_POOL_SIZE) as api_pool:
         inbox = Inbox(store, pool, templates[Route.SMS].numbers)
-        async with _provider(settings, store, account, inbox, pool) as provider:
-            providers = [provider, *_mailers(settings, store, mail)]
-            dispatchers = [Dispatcher(store, one, templates[one.route], pool) for one in providers]
-            works = {
-                one.name: partial(_all_work, [dispatcher])
-                for one, dispatcher in zip(providers, dispatchers, strict=True)
-            }
-            callbacks = _callbacks(settings, account, inbox)
+        async with _sms_providers(settings, store, accounts, inbox, pool) as by_sms:
+            by = {Route.SMS: by_sms, Route.MAIL: list(_mailers(settings, store, mail))}
+            dispatchers = [
+                Dispatcher(store, providers, templates[route], pool)
+                for route, providers in by.items()
+                if providers
+            ]
+            callbacks = _callbacks(settings, accounts, inbox)
             app = application(Backend(store, pool, partial(_all_work, dispatchers), callbacks))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, _stop, dispatchers)
@@ -129,7 +145,7 @@ async def _serve(
                     settings.api_host,
                     settings.api_port,
                 ),
-                _metrics(settings, store, pool, works),
+                _metrics(settings, store, pool, partial(_standings, dispatchers)),
                 asyncio.TaskGroup() as running,
             ):
                 click.echo("ready")
@@ -137,17 +153,22 @@ async def _serve(
                     running.create_task(dispatcher.run())
 
 
-def _callbacks(settings: Settings, account: Account, inbox: Inbox) -> Callbacks:
-    """Give what takes providers' requests: Twilio's, if it is Twilio that carries our SMS."""
-    if not isinstance(account, TwilioAccount):
-        return Callbacks()
-    url = settings.public_url
-    twilio = TwilioCallbacks(TwilioReceipts(account, url), TwilioMessages(account, url), inbox)
+def _callbacks(settings: Settings, accounts: Sequence[Account], inbox: Inbox) -> Callbacks:
+    """Give what takes the requests of those who carry our SMS."""
+    url, twilio = settings.public_url, None
+    for account in accounts:
+        if isinstance(account, TwilioAccount):
+            receipts, messages = TwilioReceipts(account, url), TwilioMessages(account, url)
+            twilio = TwilioCallbacks(receipts, messages, inbox)
     return Callbacks(twilio)
 
 
 def _all_work(dispatchers: Sequence[Dispatcher]) -> bool:
     return all(dispatcher.working for dispatcher in dispatchers)
+
+
+def _standings(dispatchers: Sequence[Dispatcher]) -> Sequence[Standing]:
+    return [standing for dispatcher in dispatchers for standing in dispatcher.standings]
 
 
 def _stop(dispatchers: Sequence[Dispatcher]) -> None:
@@ -167,26 +188,38 @@ def _mailers(settings: Settings, store: Store, mail: SmtpSettings | None) -> Ite
 
 @asynccontextmanager
 async def _metrics(
-    settings: Settings, store: Store, pool: Executor, working: Mapping[str, Callable[[], bool]]
+    settings: Settings, store: Store, pool: Executor, standings: Callable[[], Sequence[Standing]]
 ) -> AsyncIterator[None]:
     """Let Prometheus ask, if there is a port for it."""
     if settings.metrics_port is None:
         yield
         return
-    app = metrics_application(store, pool, working)
+    app = metrics_application(store, pool, standings)
     async with serving(app, settings.metrics_host, settings.metrics_port):
         yield
 
 
 @asynccontextmanager
-async def _provider(
+async def _sms_providers(
+    settings: Settings, store: Store, accounts: Sequence[Account], inbox: Inbox, pool: Executor
+) -> AsyncIterator[Sequence[Provider]]:
+    """Open the ways out for SMS, in their order; a file when this is a demonstration."""
+    if settings.demo:
+        yield [FileProvider(settings.messages, lambda _: None, only_invented_people=True)]
+        return
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(_opened(settings, store, account, inbox, pool))
+            for account in accounts
+        ]
+
+
+def _opened(
     settings: Settings, store: Store, account: Account, inbox: Inbox, pool: Executor
-) -> AsyncIterator[Provider]:
-    """Open the way out for SMS: an SMSC, Twilio, or a file when this is a demonstration."""
+) -> AbstractAsyncContextManager[Provider]:
+    """Give one way out for SMS, still to be opened: an SMSC or Twilio."""
     validity = timedelta(hours=store.rules.reset.message_hours)
     match account:
-        case None:
-            yield FileProvider(settings.messages, lambda _: None, only_invented_people=True)
         case SmppAccount():
             smpp = SmppSettings(
                 account=account,
@@ -197,8 +230,7 @@ async def _provider(
                 receipt_ids=settings.smpp_receipt_ids,
             )
             keep = partial(_keep_receipt, store, pool)
-            async with open_smpp(smpp, keep, inbox.take, store.chance) as provider:
-                yield provider
+            return open_smpp(smpp, keep, inbox.take, store.chance)
         case TwilioAccount():
             twilio = TwilioSettings(
                 account=account,
@@ -206,8 +238,7 @@ async def _provider(
                 validity=validity,
                 url=settings.twilio_url,
             )
-            async with open_twilio(twilio) as provider:
-                yield provider
+            return open_twilio(twilio)
 
 
 async def _keep_receipt(
@@ -228,11 +259,19 @@ def dispatching(store: Store, provider: Provider, templates: Templates) -> Itera
 
     async def dispatch() -> None:
         with ThreadPoolExecutor(POOL_SIZE) as pool:
-            dispatcher = Dispatcher(store, provider, templates, pool)
+            dispatcher = Dispatcher(store, [provider], templates, pool)
             started.set_result((asyncio.get_running_loop(), dispatcher))
             await dispatcher.run()
 
-    thread = threading.Thread(target=lambda: asyncio.run(dispatch()), name="gateway")
+    def serve() -> None:
+        try:
+            asyncio.run(dispatch())
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=serve, name="gateway")
     thread.start()
     loop, dispatcher = started.result()
     try:

@@ -1,6 +1,7 @@
 """Where this installation keeps its things and which ports it uses: environment variables."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -20,6 +21,7 @@ from sms.templates import DEFAULT_FILE as TEMPLATES
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 DRIVERS = {"sqlite", "postgresql+psycopg"}
+SMS_PROVIDERS = ("smpp", "twilio")
 
 
 class Settings(BaseSettings):
@@ -66,12 +68,16 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         default=None, ge=0, le=65535, description="for Prometheus; without it no metrics"
     )
+    sms_providers: str = Field(
+        default="",
+        description="for SMS, the preferred one first: smpp,twilio; default: smpp if it has a host",
+    )
     public_url: str = Field(default="", description="the gateway as Twilio reaches it, no path")
     twilio_account: Path = Field(
         default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"
     )
     twilio_url: str = "https://api.twilio.com"
-    smpp_host: str = Field(default="", description="an SMSC; messages go there, not to Twilio")
+    smpp_host: str = Field(default="", description="an SMSC, for the provider smpp")
     smpp_port: int = Field(default=PORT, ge=1, le=65535)
     smpp_tls: bool = Field(default=False, description="TLS, by the machine's certificates")
     smpp_account: Path = Field(
@@ -114,6 +120,26 @@ class Settings(BaseSettings):
             )
         return url
 
+    @field_validator("sms_providers")
+    @classmethod
+    def _known_once(cls, names: str) -> str:
+        """Refuse a provider that there is not, or that is named twice."""
+        order = _listed(names)
+        for name in order:
+            if name not in SMS_PROVIDERS:
+                known = {"name": name, "known": ", ".join(SMS_PROVIDERS)}
+                reason = "aucun fournisseur « {name} » ; il y a {known}"
+                raise PydanticCustomError("sms_providers", reason, known)
+            if order.count(name) > 1:
+                reason = "{name} y est deux fois"
+                raise PydanticCustomError("sms_providers", reason, {"name": name})
+        return names
+
+    @property
+    def sms_order(self) -> Sequence[str]:
+        """The providers of SMS by name, the preferred one first."""
+        return _listed(self.sms_providers) or ["smpp" if self.smpp_host else "twilio"]
+
     @property
     def prompts(self) -> Path:
         """The audio of the prompts."""
@@ -143,3 +169,7 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """The database."""
         return self.database_url or f"sqlite:///{self.home.absolute() / 'svi.db'}"
+
+
+def _listed(names: str) -> Sequence[str]:
+    return [name.strip() for name in names.split(",")] if names.strip() else []

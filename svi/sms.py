@@ -17,6 +17,7 @@ from svi import sms_queue
 from svi.instants import in_paris
 from svi.lists import echo_list, json_line
 from svi.service import load_settings, open_store
+from svi.sms_providers import drain, list_providers
 
 
 @click.group(commands=sms_queue.COMMANDS)
@@ -28,7 +29,12 @@ def sms() -> None:
       svi sms list --json --last 100
       svi sms show 0f8b3c0e-6a52-4a0c-9a53-0c6f6f1f2c11
       svi sms preview code
+      svi sms providers
     """
+
+
+sms.add_command(list_providers)
+sms.add_command(drain)
 
 
 @sms.command("list")

@@ -368,6 +368,7 @@ def _messages(keys: KeyRing) -> list[Row]:
             ended_at=NOW),
         row("0016", REFUSED, "refused", template_version=VERSION, ended_at=NOW),
         Row("0002", "send_attempt", attempt),
+        Row("0013", "provider", {"name": "smpp", "drained_at": NOW - HOUR}),
         Row("0010", "sent_part", {"provider": "smpp", "provider_id": "1f", "attempt_id": ATTEMPT,
                                   "state": "delivered", "at": NOW - HOUR}),
         Row("0014", "opt_out", {"contact_index": keys.index("phone", MOBILE),

@@ -34,20 +34,26 @@ Temper = Callable[[Outgoing], Awaitable[Report]]
 
 
 class MoodyProvider:
-    """Treats one message after the other as it is told, and accepts all later ones."""
+    """Treats one message after the other as it is told; `otherwise`, it accepts all later ones."""
 
-    name = "moody"
     route = Route.SMS
 
-    def __init__(self, *tempers: Temper, fate: Report | Exception | None = None) -> None:
+    def __init__(
+        self,
+        *tempers: Temper,
+        fate: Report | Exception | None = None,
+        name: str = "moody",
+    ) -> None:
+        self.name = name
         self._tempers = list(tempers)
         self.fate = fate
+        self.otherwise = answers(ACCEPTED)
         self.asked: list[Outgoing] = []
         self.looked_up: list[UUID] = []
 
     async def send(self, message: Outgoing) -> Report:
         self.asked.append(message)
-        return await (self._tempers.pop(0) if self._tempers else answers(ACCEPTED))(message)
+        return await (self._tempers.pop(0) if self._tempers else self.otherwise)(message)
 
     async def look_up(self, message: Outgoing) -> Report | None:
         self.looked_up.append(message.attempt_id)
@@ -144,12 +150,13 @@ def attempts(store: Store, message_id: UUID) -> Sequence[SendAttempt]:
 
 @asynccontextmanager
 async def dispatching(
-    store: Store, provider: Provider, pace: Pace = FAST
+    store: Store, by: Provider | Sequence[Provider], pace: Pace = FAST
 ) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher beside the block, and stop it at its end."""
+    providers = by if isinstance(by, Sequence) else [by]
     with ThreadPoolExecutor(4) as pool:
-        templates = Templates.load(route=provider.route)
-        dispatcher = Dispatcher(store, provider, templates, pool, pace)
+        templates = Templates.load(route=providers[0].route)
+        dispatcher = Dispatcher(store, providers, templates, pool, pace)
         running = asyncio.create_task(dispatcher.run())
         try:
             yield dispatcher

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.models import Route
 from shared.store import Store
 from sms.http import metrics_application, serving
+from sms.lane import Standing
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Prometheus:
 async def monitored(store: Store, *, works: bool = True) -> AsyncIterator[Prometheus]:
     """Serve the metrics of a gateway whose provider is `moody`."""
     with ThreadPoolExecutor(2) as pool:
-        app = metrics_application(store, pool, {"moody": lambda: works})
+        standing = Standing("moody", Route.SMS, works, None)
+        app = metrics_application(store, pool, lambda: [standing])
         async with serving(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
             yield Prometheus(f"http://127.0.0.1:{port}", session)
 

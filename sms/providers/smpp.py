@@ -6,13 +6,13 @@ comes leaves the outcome unknown (D19).
 """
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from typing import Self
@@ -21,13 +21,12 @@ from uuid import UUID
 import structlog
 
 from shared.clock import Chance
-from shared.errors import SettingsError
-from shared.files import read_private
 from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms import gsm7
 from sms.provider import LONGEST_SHORT_CODE, Outgoing, ProviderStoppedError, Received
+from sms.providers.account import read_account
 from sms.providers.smpp_inbound import MESSAGE_PAYLOAD, WITH_HEADER, read_message
 from sms.smpp import (
     Answer,
@@ -131,17 +130,12 @@ class SmppAccount:
 
         SettingsError if the file is missing, damaged or readable by others.
         """
-        try:
-            data = json.loads(read_private(path))
-            system_id, password = data["system_id"], data["password"]
-            for text, longest in ((system_id, 15), (password, 8)):  # SMPP 3.4, 4.1.1
-                if not (text.isascii() and text.isprintable() and 0 < len(text) <= longest):
-                    raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise SettingsError(
-                f"{path}: il faut un system_id de 15 caractères au plus et un password de 8 ;"
-                " recopiez ceux de l'opérateur"
-            ) from None
+        system_id, password = read_account(
+            path,
+            {"system_id": partial(_fits, 15), "password": partial(_fits, 8)},  # SMPP 3.4, 4.1.1
+            "il faut un system_id de 15 caractères au plus et un password de 8 ;"
+            " recopiez ceux de l'opérateur",
+        )
         return cls(system_id, Secret(password))
 
 
@@ -206,7 +200,8 @@ class SmppProvider:
         try:
             return self._judge(await self._link.submit(**fields))
         except NotSubmittedError as error:
-            return Report(Result.RETRY, error.code, retry_after=RETRY_SECONDS)
+            wait = RETRY_SECONDS if error.code == "window-full" else None
+            return Report(Result.RETRY, error.code, retry_after=wait)
         except BindRefusedError as error:
             raise ProviderStoppedError(f"SMPP: {error}") from None
 
@@ -329,6 +324,10 @@ async def _take_receipt(receipt: SmppReceipt | None, on_receipt: OnReceipt) -> N
 def _as_whole(report: Report, given: tuple[str, ...]) -> Report:
     """Report on a message of several SMS; one without a name leaves receipts unmatched."""
     return replace(report, parts=given if all(given) else ())
+
+
+def _fits(longest: int, text: str) -> bool:
+    return text.isascii() and text.isprintable() and 0 < len(text) <= longest
 
 
 def _numbering(sender: str) -> tuple[int, int]:

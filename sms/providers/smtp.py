@@ -6,7 +6,6 @@ the receiver's side knows it.
 """
 
 import asyncio
-import json
 import re
 import socket
 from collections.abc import Mapping
@@ -24,12 +23,12 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from shared.clock import Clock
 from shared.errors import SettingsError
-from shared.files import read_private
 from shared.models import Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms.loopback import is_loopback
 from sms.provider import Outgoing, ProviderStoppedError
+from sms.providers.account import read_account
 
 RETRY_SECONDS = 5.0  # where the server has no time for us at all
 LEAVE_SECONDS = 1.0
@@ -99,15 +98,11 @@ class SmtpAccount:
 
         SettingsError if the file is missing, damaged or readable by others.
         """
-        try:
-            data = json.loads(read_private(path))
-            user, password = data["user"], data["password"]
-            if not all(text and text.isprintable() for text in (user, password)):
-                raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise SettingsError(
-                f"{path}: il faut user et password ; recopiez ceux du serveur de courriel"
-            ) from None
+        user, password = read_account(
+            path,
+            {"user": _is_readable, "password": _is_readable},
+            "il faut user et password ; recopiez ceux du serveur de courriel",
+        )
         return cls(user, Secret(password))
 
 
@@ -231,7 +226,10 @@ def _judge(code: int, meaning: Mapping[int, Result | None], *, otherwise: Result
     result = OUR_FAULT if code == LOGIN_REQUIRED else meaning.get(code // 100, otherwise)
     if result is OUR_FAULT:
         raise ProviderStoppedError(f"SMTP: {code}") from None
-    return Report(result, str(code), retry_after=RETRY_SECONDS if code == BUSY else None)
+    if code == BUSY:
+        return Report(result, str(code), retry_after=RETRY_SECONDS)
+    put_off = meaning is OF_THE_MAIL and code // 100 == 4
+    return Report(result, str(code), message_alone=put_off)
 
 
 def _why(error: SMTPException | OSError) -> str:
@@ -241,6 +239,10 @@ def _why(error: SMTPException | OSError) -> str:
         for code, kind in WITHOUT_REPLY.items()
         if isinstance(error, kind) or isinstance(error.__cause__, kind)
     )
+
+
+def _is_readable(text: str) -> bool:
+    return text != "" and text.isprintable()
 
 
 def _is_address(text: str) -> bool:

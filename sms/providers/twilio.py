@@ -22,12 +22,11 @@ from twilio.http.response import Response
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from shared.errors import SettingsError
-from shared.files import read_private
 from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms.provider import LONGEST_SHORT_CODE, Outgoing, ProviderStoppedError, Received
+from sms.providers.account import read_account
 
 STATUS_PATH = "/twilio/status"
 INBOUND_PATH = "/twilio/inbound"
@@ -92,15 +91,11 @@ class TwilioAccount:
 
         SettingsError if the file is missing, damaged or readable by others.
         """
-        try:
-            data = json.loads(read_private(path))
-            sid, token = data["account_sid"], data["auth_token"]
-            if not _ACCOUNT_SID.fullmatch(sid) or not token.isascii() or not token.isalnum():
-                raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise SettingsError(
-                f"{path}: il faut account_sid et auth_token ; recopiez ceux de la console de Twilio"
-            ) from None
+        sid, token = read_account(
+            path,
+            {"account_sid": _is_account_sid, "auth_token": _is_token},
+            "il faut account_sid et auth_token ; recopiez ceux de la console de Twilio",
+        )
         return cls(sid, Secret(token))
 
 
@@ -338,6 +333,14 @@ def _origin(sender: str) -> str:
     """Write a sender as Twilio does: a number that is no short code has its +."""
     is_long = sender.isdecimal() and len(sender) > LONGEST_SHORT_CODE
     return f"+{sender}" if is_long else sender
+
+
+def _is_account_sid(text: str) -> bool:
+    return _ACCOUNT_SID.fullmatch(text) is not None
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isalnum()
 
 
 def _is_message_sid(sid: object) -> bool:

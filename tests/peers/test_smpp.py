@@ -343,7 +343,7 @@ async def test_an_smsc_that_unbinds_is_bound_again() -> None:
 
 async def test_an_smsc_out_of_reach_gets_nothing_and_is_found_when_it_is_back() -> None:
     port = free_port()
-    unreachable = Report(Result.RETRY, "unreachable", retry_after=1.0)
+    unreachable = Report(Result.RETRY, "unreachable")
     ours = settings(port, replace(PATIENT, ready=0.1))
     async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
         assert await provider.send(outgoing()) == unreachable
@@ -607,7 +607,7 @@ async def test_a_forgotten_password_goes_the_whole_way(store: Store, clock: Fake
     ours = settings(port, replace(PATIENT, ready=0.1))
     with ThreadPoolExecutor(4) as pool:
         async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
-            dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
+            dispatcher = Dispatcher(store, [provider], Templates.load(), pool, FAST)
             running = asyncio.create_task(dispatcher.run())
             await until(lambda: only_message(store).failures, 30)
             async with smsc(Behaviour(port=port)) as center:

@@ -245,7 +245,7 @@ async def test_a_forgotten_password_goes_the_whole_way(
     request_password(store, CAISSE, NUMBER, Origin(Channel.VOICE, OWNER))
     with ThreadPoolExecutor(4) as pool:
         async with judged(proxy, upstream) as (fake, provider):
-            dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
+            dispatcher = Dispatcher(store, [provider], Templates.load(), pool, FAST)
             running = asyncio.create_task(dispatcher.run())
             await until(lambda: only_message(store).state == MessageState.ACCEPTED)
             twilio = TwilioCallbacks(

@@ -120,7 +120,7 @@ async def test_metrics_are_on_a_port_of_their_own(
     with gateway(environment | {"SVI_METRICS_PORT": port}) as process:
         await until(lambda: ready(environment), 20)
         assert "svi_database_up 1.0" in metrics(port)
-        assert 'svi_dispatcher_working{provider="twilio"} 1.0' in metrics(port)
+        assert 'svi_dispatcher_working{provider="twilio",route="sms"} 1.0' in metrics(port)
         for public in ("SVI_GATEWAY_PORT", "SVI_API_PORT"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 metrics(environment[public])

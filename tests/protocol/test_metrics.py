@@ -202,7 +202,7 @@ async def test_a_message_whose_fate_was_looked_up_is_accepted_once(store: Store)
     queue(store)
 
     def taken() -> float:
-        now, name = Scrape(metrics.page(None, {}).decode()), "svi_message_acceptance_seconds_count"
+        now, name = Scrape(metrics.page(None, []).decode()), "svi_message_acceptance_seconds_count"
         return grown(before, now, name, template="password")
 
     provider = MoodyProvider(answers(Report(Result.UNCERTAIN, "cut")), fate=ACCEPTED)
@@ -217,7 +217,7 @@ async def test_a_message_whose_fate_was_looked_up_is_accepted_once(store: Store)
 async def test_it_is_told_whether_messages_go_out(store: Store, *, works: bool) -> None:
     async with monitored(store, works=works) as prometheus:
         page = await prometheus.scrape()
-    assert page.value("svi_dispatcher_working", provider="moody") == works
+    assert page.value("svi_dispatcher_working", provider="moody", route="sms") == works
     assert page.value("svi_database_up") == 1
 
 
@@ -228,7 +228,7 @@ async def test_without_its_database_a_gateway_tells_what_it_knows(
     page = await scrape(away)
     away.database.close()
     assert page.value("svi_database_up") == 0
-    assert page.value("svi_dispatcher_working", provider="moody") == 1
+    assert page.value("svi_dispatcher_working", provider="moody", route="sms") == 1
     counted_there = {"svi_queue_messages", "svi_messages_last_day", "svi_letters_overdue"}
     assert not counted_there & page.labels().keys()
 
@@ -284,7 +284,7 @@ async def test_strangers_see_no_metrics(store: Store) -> None:
     """Twilio's callbacks come by the public listener; nothing else than metrics is on theirs."""
     with ThreadPoolExecutor(2) as pool:
         public = application(Backend(store, pool, lambda: True))
-        private = metrics_application(store, pool, {})
+        private = metrics_application(store, pool, list)
         async with (
             serving(public, "127.0.0.1", 0) as public_port,
             serving(private, "127.0.0.1", 0) as private_port,

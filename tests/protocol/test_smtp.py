@@ -153,10 +153,10 @@ async def test_what_is_no_plain_address_gets_nothing(address: str) -> None:
 REPLIES: dict[str, tuple[str, str, Report]] = {
     "sender: later": ("MAIL", "451 4.3.0 Later", Report(LATER, "451")),
     "recipient: no such one": ("RCPT", "550 5.1.1 Unknown", Report(NO, "550")),
-    "recipient: full": ("RCPT", "452 4.2.2 Full", Report(LATER, "452")),
+    "recipient: full": ("RCPT", "452 4.2.2 Full", Report(LATER, "452", message_alone=True)),
     "recipient: out of place": ("RCPT", "252 Perhaps", Report(LATER, "252")),
     "text: refused": ("DATA", "554 5.7.1 Spam", Report(NO, "554")),
-    "text: later": ("DATA", "451 4.3.0 Later", Report(LATER, "451")),
+    "text: later": ("DATA", "451 4.3.0 Later", Report(LATER, "451", message_alone=True)),
     "text: out of place": ("DATA", "299 Well", Report(Result.UNCERTAIN, "299")),
     "busy": ("RCPT", "421 4.3.2 Bye", Report(LATER, "421", retry_after=5)),
     "unreadable": ("RCPT", "OK", Report(LATER, "-1")),
@@ -175,7 +175,7 @@ async def test_what_a_reply_means(command: str, reply: str, report: Report) -> N
 
 REPLIES_TO_DATA = {
     "refused": ("554 5.5.1 No", Report(NO, "554")),
-    "later": ("451 4.3.0 Later", Report(LATER, "451")),
+    "later": ("451 4.3.0 Later", Report(LATER, "451", message_alone=True)),
     "taken without a text": ("250 OK", Report(Result.UNCERTAIN, "250")),
 }
 

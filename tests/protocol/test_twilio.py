@@ -257,7 +257,7 @@ async def test_a_send_whose_answer_was_lost_is_not_repeated(
     async with both() as (fake, provider):
         fake.temper = fake.takes(times, then)
         with ThreadPoolExecutor(2) as pool:
-            dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
+            dispatcher = Dispatcher(store, [provider], Templates.load(), pool, FAST)
             running = asyncio.create_task(dispatcher.run())
             await until(lambda: stored(store, message_id).state == MessageState.ACCEPTED)
             clock.advance(timedelta(hours=1))

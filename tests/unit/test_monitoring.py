@@ -15,6 +15,7 @@ from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from sms import metrics
 from sms.census import Census, Waiting
+from sms.lane import Out, Standing
 from tests.scraping import Scrape
 
 REPOSITORY = Path(__file__).parents[2]
@@ -27,7 +28,12 @@ CONFIG: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text("u
 DOCS = REPOSITORY / "docs"
 
 OF_PROMETHEUS = {"instance", "job"}  # labels that it gives itself
-VALUES: Mapping[str, type[StrEnum]] = {"route": Route, "state": MessageState, "result": Result}
+VALUES: Mapping[str, type[StrEnum]] = {
+    "route": Route,
+    "state": MessageState,
+    "result": Result,
+    "why": Out,
+}
 
 EXPRESSIONS = [alarm["expr"] for alarm in ALARMS] + [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
@@ -43,7 +49,8 @@ def told() -> Mapping[str, set[str]]:
     metrics.received("twilio", MessageState.DELIVERED, timedelta(seconds=1))
     waiting = [Waiting(Route.SMS, "password", MessageState.QUEUED, 1, now)]
     census = Census(now, waiting, {(Route.SMS, MessageState.LOST): 1}, {("twilio", False): 1}, 0)
-    return Scrape(metrics.page(census, {"twilio": True}).decode()).labels()
+    standing = Standing("twilio", Route.SMS, works=True, out=None)
+    return Scrape(metrics.page(census, [standing]).decode()).labels()
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

@@ -44,7 +44,7 @@ from shared.agent_tasks import Kind, Task
 from shared.contacts import Contact
 from shared.credentials import Login, Refusal
 from shared.database import Database
-from shared.errors import StoreDownError, StoreError
+from shared.errors import DrainedError, StoreDownError, StoreError
 from shared.idempotency import Answer, Request
 from shared.keyring import KeyRing
 from shared.letters import status
@@ -372,6 +372,11 @@ def _client_follows_its_message(store: Store) -> None:
     assert client_messages.find(store, earlier.CLIENT, earlier.QUEUED) is None
 
 
+def _provider_stays_out_of_service(store: Store) -> None:
+    with pytest.raises(DrainedError):
+        outbox.claim(store, "smpp", lambda _, content: Rendered(content["password"], ""), 5)
+
+
 def _opt_out_still_stands(store: Store) -> None:
     with store.database.read() as transaction:
         found = opt_outs.find(store, transaction, Contact(Route.SMS, earlier.MOBILE))
@@ -413,6 +418,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0009", _key_ring_is_the_right_one),
     ("0010", _receipt_finds_its_message),
     ("0012", _client_follows_its_message),
+    ("0013", _provider_stays_out_of_service),
     ("0014", _opt_out_still_stands),
     ("0016", _messages_have_the_version_that_they_had),
 ]

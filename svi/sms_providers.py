@@ -1,0 +1,142 @@
+"""`svi sms providers|drain`: who carries our messages, how well, and how to take one away."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from shared import providers
+from shared.models import Route
+from shared.outbox import Result
+from shared.store import Store
+from sms.history import history
+from svi.instants import in_paris
+from svi.lists import echo_list, json_line
+from svi.progress import progress
+from svi.service import load_settings, open_store
+from svi.settings import Settings
+
+LOOK_SECONDS = 0.5
+
+ROUTES: Mapping[str, Route] = {
+    "smpp": Route.SMS,
+    "twilio": Route.SMS,
+    "smtp": Route.MAIL,
+    "file-sms": Route.SMS,
+    "file-mail": Route.MAIL,
+}
+"""Every provider by its name, and which messages it takes."""
+
+
+@click.command("providers")
+@click.option("--json", "as_json", is_flag=True, help="Un objet JSON par ligne.")
+def list_providers(*, as_json: bool) -> None:
+    """Montre les fournisseurs, le préféré d'abord, et ce qu'ils ont fait à toutes les passerelles.
+
+    Combien d'essais de l'heure passée ont été acceptés (accepted), seront repris (retry), sont
+    refusés (refused) ou de sort inconnu (uncertain) ; le dernier accepté ; le dernier échec et son
+    code. Un fournisseur que SVI_SMS_PROVIDERS ne nomme pas ici paraît s'il a servi dans l'heure, ou
+    s'il est hors service.
+
+    \b
+    Exemple :
+      svi sms providers --json
+    """
+    settings = load_settings()
+    with open_store(settings) as store:
+        shown = list(_shown(settings, store))
+    echo_list(map(json_line if as_json else _as_line, shown), as_json=as_json)
+
+
+@click.command()
+@click.argument("name", metavar="NOM")
+@click.option("--end", is_flag=True, help="Remet le fournisseur en service.")
+def drain(name: str, *, end: bool) -> None:
+    """Met un fournisseur hors service à toutes les passerelles, sans les arrêter.
+
+    Il ne reçoit plus de message ; les autres prennent la suite, et sans autre les messages
+    attendent. La commande attend que rien ne soit plus en cours chez lui : envoi, ou sort inconnu,
+    que les passerelles tirent au clair en deux minutes (D19). Ctrl-C arrête l'attente, pas la mise
+    hors service. Les accusés de ce qu'il a déjà pris arrivent toujours.
+
+    \b
+    Exemples :
+      svi sms drain smpp
+      svi sms drain smpp --end      le remet en service
+    """
+    if name not in ROUTES:
+        raise click.ClickException(f"aucun fournisseur {name} ; il y a {', '.join(ROUTES)}")
+    with open_store(load_settings()) as store:
+        if end:
+            was_out = providers.restore(store, name)
+            click.echo(f"{name} est {'de nouveau' if was_out else 'déjà'} en service")
+            return
+        since = providers.drain(store, name)
+        click.echo(f"{name} est hors service depuis le {in_paris(since)}")
+        try:
+            _wait_until_empty(store, name)
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                f"{name} reste hors service, avec {providers.under_way(store, name)} message(s)"
+                f" en cours ; pour l'y remettre : svi sms drain {name} --end"
+            ) from None
+    click.echo("plus aucun message n'est en cours chez lui")
+
+
+def _wait_until_empty(store: Store, name: str) -> None:
+    most = 0
+    with progress("messages en cours") as show:
+        while left := providers.under_way(store, name):
+            most = max(most, left)
+            show(most - left, most)
+            time.sleep(LOOK_SECONDS)
+        show(most, most)
+
+
+def _shown(settings: Settings, store: Store) -> Sequence[dict[str, Any]]:
+    drained = providers.drained(store)
+    configured = _configured(settings)
+    rows = [
+        _as_dict(store, name, drained.get(name))
+        for name in [*configured, *(other for other in ROUTES if other not in configured)]
+    ]
+    return [
+        row
+        for row in rows
+        if row["name"] in configured or row["drained_at"] or any(row["last_hour"].values())
+    ]
+
+
+def _configured(settings: Settings) -> Sequence[str]:
+    """Name the providers of this installation, as its gateways have them."""
+    if settings.demo:
+        return ["file-sms", "file-mail"]
+    return [*settings.sms_order, *(["smtp"] if settings.smtp_host else [])]
+
+
+def _as_dict(store: Store, name: str, drained_at: datetime | None) -> dict[str, Any]:
+    done = history(store, name)
+    return {
+        "name": name,
+        "route": ROUTES[name],
+        "last_hour": done.last_hour,
+        "last_acceptance": done.last_acceptance,
+        "last_failure": done.last_failure and done.last_failure._asdict(),
+        "drained_at": drained_at,
+    }
+
+
+def _as_line(shown: dict[str, Any]) -> str:
+    counts = "  ".join(f"{shown['last_hour'][result]} {result}" for result in Result)
+    accepted, failure, since = (
+        shown[name] for name in ("last_acceptance", "last_failure", "drained_at")
+    )
+    parts = [
+        f"{shown['name']:<9}  {shown['route']:<4}  {counts}",
+        f"dernier accepté {in_paris(accepted) if accepted else '-'}",
+        f"dernier échec {in_paris(failure['at']) + ' ' + failure['code'] if failure else '-'}",
+        *([f"hors service depuis {in_paris(since)}"] if since else []),
+    ]
+    return "  ".join(parts)
