@@ -32,7 +32,10 @@ Series = dict[str, str]  # what promtool calls input_series: each with its value
 
 UP = 'up{job="svi-gateway", instance="a"}'
 DATABASE = 'svi_database_up{instance="a"}'
-DISPATCHER = 'svi_dispatcher_working{instance="a", provider="twilio"}'
+DISPATCHER = 'svi_dispatcher_working{instance="a", provider="twilio", route="sms"}'
+OTHER = 'svi_dispatcher_working{instance="a", provider="smpp", route="sms"}'
+MAILS = 'svi_dispatcher_working{instance="a", provider="smtp", route="mail"}'
+OUT = 'svi_provider_out{{instance="a", provider="{}", route="{}", why="{}"}}'
 OLDEST = 'svi_queue_oldest_seconds{instance="a", route="sms", template="code"}'
 LETTERS_OLDEST = 'svi_queue_oldest_seconds{instance="a", route="letter", template="password"}'
 UNCERTAIN = 'svi_queue_messages{instance="a", route="sms", state="uncertain", template="code"}'
@@ -93,7 +96,39 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         3,
         {"SviDatabaseAway"},
     ),
-    "the provider refuses us": (WELL | {DISPATCHER: "0x400"}, 3, {"SviDispatcherStopped"}),
+    "the provider refuses us": (
+        WELL | {DISPATCHER: "0x400", OUT.format("twilio", "sms", "stopped"): "1x400"},
+        20,
+        {"SviDispatcherStopped"},
+    ),
+    "one of two is out of reach": (
+        WELL | {OTHER: "0x400", OUT.format("smpp", "sms", "failing"): "1x400"},
+        6,
+        {"SviProviderOut"},
+    ),
+    "one of two has been for a moment": (
+        WELL | {OTHER: "0x400", OUT.format("smpp", "sms", "failing"): "1x400"},
+        4,
+        set(),
+    ),
+    "one of two was drained": (
+        WELL | {OTHER: "0x400", OUT.format("smpp", "sms", "drained"): "1x400"},
+        60,
+        set(),
+    ),
+    "both are out": (
+        WELL
+        | {DISPATCHER: "0x400", OTHER: "0x400"}
+        | {OUT.format("twilio", "sms", "stopped"): "1x400"}
+        | {OUT.format("smpp", "sms", "failing"): "1x400"},
+        20,
+        {"SviDispatcherStopped"},
+    ),
+    "mails have no second provider": (
+        WELL | {MAILS: "0x400", OUT.format("smtp", "mail", "stopped"): "1x400"},
+        20,
+        {"SviDispatcherStopped"},
+    ),
     "an SMS waits for 6 minutes": (WELL | {OLDEST: "360x400"}, 3, {"SviMessagesWaiting"}),
     "a letter waits for a day": (WELL | {LETTERS_OLDEST: "86400x400"}, 60, set()),
     "a provider throttles us": (
@@ -217,7 +252,7 @@ async def test_prometheus_reads_what_a_gateway_tells(store: Store, tmp_path: Pat
         promtool("check", "metrics", text=(await gateway.scrape()).text)
         async with prometheus(tmp_path, gateway.url) as ask:
             assert await ask('svi_dispatcher_working{job="svi-gateway"}') == [
-                ({"provider": "moody"}, 1.0)
+                ({"provider": "moody", "route": "sms"}, 1.0)
             ]
             assert await ask("svi_messages_last_day") == [
                 ({"route": "sms", "state": "accepted"}, 1.0)

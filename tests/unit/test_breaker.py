@@ -1,5 +1,7 @@
 """When a provider is let alone, and when it is tried again."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from shared.outbox import Report, Result
@@ -18,7 +20,7 @@ THROTTLED = Report(Result.RETRY, "20429", retry_after=5)
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 
 # What came of messages, each after so many seconds; then the state, and the room for MANY.
-STORIES: dict[str, tuple[list[tuple[float, Report]], State, int]] = {
+STORIES: dict[str, tuple[Sequence[tuple[float, Report]], State, int]] = {
     "new": ([], CLOSED, MANY),
     "two failures": ([(0, RETRY), (0, DOUBT)], CLOSED, MANY),
     "three in a row": ([(0, RETRY), (0, DOUBT), (0, RETRY)], OPEN, 0),
@@ -59,7 +61,7 @@ STORIES: dict[str, tuple[list[tuple[float, Report]], State, int]] = {
 
 
 @pytest.mark.parametrize(("reports", "state", "room"), STORIES.values(), ids=STORIES)
-def test_where_it_stands(reports: list[tuple[float, Report]], state: State, room: int) -> None:
+def test_where_it_stands(reports: Sequence[tuple[float, Report]], state: State, room: int) -> None:
     breaker, now = Breaker(PATIENCE), 100.0
     for after, report in reports:
         now += after

@@ -618,9 +618,9 @@ async def test_none_is_lost_and_none_taken_twice_but_for_a_doubt(
         while {state(store, one) for one in queued} & {"queued", "sending", "uncertain"}:
             await asyncio.sleep(0.02)
             clock.advance(timedelta(seconds=10))
-    for one in queued:
-        row, how = message(store, one), tries(store, one)
-        [times] = {ledger.taken[sent.text.reveal()] for sent in asked(three, one)}
+    for message_id in queued:
+        row, how = message(store, message_id), tries(store, message_id)
+        [times] = {ledger.taken[sent.text.reveal()] for sent in asked(three, message_id)}
         assert times <= 1 + row.repeated
         assert not row.repeated or Result.UNCERTAIN in {result for _, result in how}
         assert (row.state == MessageState.ACCEPTED) <= (times > 0)
