@@ -505,7 +505,7 @@ async def test_a_stop_is_heard_though_the_database_was_away(
             ours = settings(center.port)
             async with open_smpp(ours, Receipts().keep, inbox.take, never_chance) as provider:
                 await center.told("message_answered", 4)
-                dispatcher = Dispatcher(store, provider, Templates.load(), pool, FAST)
+                dispatcher = Dispatcher(store, [provider], Templates.load(), pool, FAST)
                 running = asyncio.create_task(dispatcher.run())
                 await until(lambda: only_message(store).state == MessageState.ACCEPTED, 30)
                 dispatcher.stop()

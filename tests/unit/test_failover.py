@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from shared import outbox, providers
 from shared.errors import DrainedError
 from shared.models import Message, MessageState, Priority
-from shared.outbox import Report, Result
+from shared.outbox import Rendered, Report, Result
 from shared.store import Store
 from sms.breaker import Patience
 from sms.lane import Out
@@ -42,6 +42,7 @@ from tests.gateway import (
 )
 from tests.store import FakeClock, execute
 
+THE_TEXT = Rendered("the text", "0123abcd")
 RETRY = Report(Result.RETRY, "unreachable")
 UNCERTAIN = Report(Result.UNCERTAIN, "cut")
 REFUSED = Report(Result.REFUSED, "21610")
@@ -343,7 +344,7 @@ async def test_what_one_had_that_is_no_longer_configured_is_repeated_by_another(
 ) -> None:
     """Nobody can look it up; its receipt had 2 minutes to come."""
     queued = queue(store)
-    [claim] = outbox.claim(store, "of yesterday", lambda *_: "the text", 1)
+    [claim] = outbox.claim(store, "of yesterday", lambda *_: THE_TEXT, 1)
     outbox.finish(store, claim, UNCERTAIN, 0)
     provider = MoodyProvider()
     async with dispatching(store, provider):
@@ -371,11 +372,11 @@ async def test_what_one_had_that_turns_us_away_is_repeated_by_another(
 def test_good_news_of_the_first_ends_what_the_second_has(store: Store, clock: FakeClock) -> None:
     """Then the message is where the receipt says, by the first one's name for it."""
     queued = queue(store)
-    [doubtful] = outbox.claim(store, "first", lambda *_: "the text", 1)
+    [doubtful] = outbox.claim(store, "first", lambda *_: THE_TEXT, 1)
     outbox.finish(store, doubtful, UNCERTAIN, 0)
     clock.advance(REPEAT_WAIT)
     outbox.recover(store)
-    [repeated] = outbox.claim(store, "second", lambda *_: "the text", 1)
+    [repeated] = outbox.claim(store, "second", lambda *_: THE_TEXT, 1)
     outbox.receipt(store, doubtful.attempt_id, "SM-first", MessageState.DELIVERED)
     assert not outbox.finish(store, repeated, replace(ACCEPTED, provider_id="SM-second"), 0)
     row = message(store, queued)
@@ -386,11 +387,11 @@ def test_bad_news_of_the_first_says_nothing_of_what_the_second_has(
     store: Store, clock: FakeClock
 ) -> None:
     queued = queue(store)
-    [doubtful] = outbox.claim(store, "first", lambda *_: "the text", 1)
+    [doubtful] = outbox.claim(store, "first", lambda *_: THE_TEXT, 1)
     outbox.finish(store, doubtful, UNCERTAIN, 0)
     clock.advance(REPEAT_WAIT)
     outbox.recover(store)
-    [repeated] = outbox.claim(store, "second", lambda *_: "the text", 1)
+    [repeated] = outbox.claim(store, "second", lambda *_: THE_TEXT, 1)
     outbox.finish(store, repeated, replace(ACCEPTED, provider_id="SM-second"), 0)
     outbox.receipt(store, doubtful.attempt_id, "SM-first", MessageState.UNDELIVERED)
     row = message(store, queued)
@@ -402,7 +403,7 @@ def test_bad_news_of_the_first_says_nothing_of_what_the_second_has(
 
 def claimed(store: Store) -> tuple[UUID, outbox.Claim]:
     queued = queue(store)
-    [claim] = outbox.claim(store, "first", lambda *_: "the text", 1)
+    [claim] = outbox.claim(store, "first", lambda *_: THE_TEXT, 1)
     return queued, claim
 
 
@@ -413,7 +414,7 @@ def test_passing_on_commits_the_next_attempt_with_a_lease_of_its_own(
     clock.advance(timedelta(seconds=20))
     following = outbox.pass_on(store, claim, RETRY, "second")
     assert following is not None
-    assert (following.number, following.text.reveal()) == (2, "the text")
+    assert (following.number, following.text.reveal()) == (2, THE_TEXT.text)
     row = message(store, queued)
     lease = timedelta(seconds=store.rules.outbox.lease_seconds)
     assert (row.state, row.claims, row.provider) == ("sending", 2, "second")
@@ -429,7 +430,7 @@ def test_what_others_hold_by_now_is_not_passed_on(store: Store, clock: FakeClock
     outbox.recover(store)
     clock.advance(REPEAT_WAIT)
     outbox.recover(store)
-    [other] = outbox.claim(store, "third", lambda *_: "the text", 1)
+    [other] = outbox.claim(store, "third", lambda *_: THE_TEXT, 1)
     assert outbox.pass_on(store, claim, RETRY, "second") is None
     row = message(store, queued)
     assert (row.claims, row.provider) == (other.number, "third")
@@ -530,10 +531,10 @@ def test_a_drain_waits_for_the_claims_that_began_before(store: Store) -> None:
     queue(store)
     claiming, claim_on = Event(), Event()
 
-    def render(*_: object) -> str:
+    def render(*_: object) -> Rendered:
         claiming.set()
         assert claim_on.wait(LONG)
-        return "the text"
+        return THE_TEXT
 
     with ThreadPoolExecutor(2) as pool:
         claim = pool.submit(outbox.claim, store, "first", render, 1)
@@ -546,7 +547,7 @@ def test_a_drain_waits_for_the_claims_that_began_before(store: Store) -> None:
         drain.result(LONG)
     assert providers.under_way(store, "first") == 1
     with pytest.raises(DrainedError):
-        outbox.claim(store, "first", lambda *_: "the text", 1)
+        outbox.claim(store, "first", lambda *_: THE_TEXT, 1)
 
 
 def test_draining_twice_keeps_since_when(store: Store, clock: FakeClock) -> None:

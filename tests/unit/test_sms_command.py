@@ -270,3 +270,19 @@ async def test_the_demonstration_sends_from_a_thread_of_its_own(store: Store) ->
         queued = queue(store)
         await until(lambda: message(store, queued).state == MessageState.ACCEPTED)
     assert "gateway" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_thread_that_can_not_begin_says_why(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever starts it would wait for ever."""
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no dispatcher")
+
+    monkeypatch.setattr("svi.gateway.Dispatcher", fails)
+    with (
+        pytest.raises(RuntimeError, match="no dispatcher"),
+        dispatching(store, MoodyProvider(), Templates.load()),
+    ):
+        pytest.fail("it did not begin")

@@ -13,7 +13,7 @@ from click.testing import Result as Shown
 from sqlalchemy import event
 
 from shared import outbox, providers
-from shared.outbox import Claim, Report, Result
+from shared.outbox import Claim, Rendered, Report, Result
 from shared.store import Store
 from sms.history import history
 from svi.__main__ import cli
@@ -48,7 +48,7 @@ def svi(*arguments: str) -> Shown:
 def attempt(store: Store, provider: str, result: Result | None, code: str = "") -> Claim:
     """Have a provider asked; None: it is not known yet what came of it."""
     queue(store)
-    [claim] = outbox.claim(store, provider, lambda *_: IN_GROUPS, 1)
+    [claim] = outbox.claim(store, provider, lambda *_: Rendered(IN_GROUPS, ""), 1)
     if result is not None:
         outbox.finish(store, claim, Report(result, code, provider_id="SM1"), 3600)
     return claim
