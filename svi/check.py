@@ -13,13 +13,15 @@ from ivr.script_files import load_script
 from shared.errors import SettingsError
 from shared.letters.texts import load_texts
 from shared.rules import load_rules
-from sms import templates
+from sms import http_description, templates
 from svi.service import load_settings
 
 
 @click.command()
 def check() -> None:
     """Vérifie le script d'appel, les règles, les textes et les fichiers d'Asterisk.
+
+    Avec SVI_HTTP_PROVIDER, la description de l'opérateur SMS aussi, sans ses secrets.
 
     Chaque défaut tient en une ligne : fichier, clé, raison. Rien n'est démarré ni modifié.
 
@@ -34,6 +36,8 @@ def check() -> None:
     with _collected(findings):
         load_texts(settings.letter_texts)
     findings += templates.check(settings.templates)
+    if settings.http_provider:
+        findings += http_description.check(settings.http_provider)
     script = catalogue = None
     with _collected(findings):
         script = load_script(settings.dialplans)

@@ -21,7 +21,10 @@ from sms.templates import DEFAULT_FILE as TEMPLATES
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 DRIVERS = {"sqlite", "postgresql+psycopg"}
-SMS_PROVIDERS = ("smpp", "twilio")
+HTTP = "http"
+"""The operator that SVI_HTTP_PROVIDER describes, under a name of its own."""
+
+SMS_PROVIDERS = ("smpp", HTTP, "twilio")
 
 
 class Settings(BaseSettings):
@@ -69,10 +72,9 @@ class Settings(BaseSettings):
         default=None, ge=0, le=65535, description="for Prometheus; without it no metrics"
     )
     sms_providers: str = Field(
-        default="",
-        description="for SMS, the preferred one first: smpp,twilio; default: smpp if it has a host",
+        default="", description="for SMS, the preferred one first: smpp,http,twilio"
     )
-    public_url: str = Field(default="", description="the gateway as Twilio reaches it, no path")
+    public_url: str = Field(default="", description="the gateway as providers reach it, no path")
     twilio_account: Path = Field(
         default=Path("twilio.json"), description="account_sid and auth_token; mode 0600"
     )
@@ -85,6 +87,9 @@ class Settings(BaseSettings):
     )
     smpp_receipt_ids: ReceiptIds = Field(
         default=ReceiptIds.SAME, description="how receipts write what the SMSC's answers name"
+    )
+    http_provider: Path | None = Field(
+        default=None, description="what describes an operator, for the provider http"
     )
     smtp_host: str = Field(default="", description="a mail server; without it no mail goes out")
     smtp_port: int = Field(default=0, ge=0, le=65535, description="0: the usual one")
@@ -137,8 +142,10 @@ class Settings(BaseSettings):
 
     @property
     def sms_order(self) -> Sequence[str]:
-        """The providers of SMS by name, the preferred one first."""
-        return _listed(self.sms_providers) or ["smpp" if self.smpp_host else "twilio"]
+        """The providers of SMS, the preferred one first; without a choice whatever is set up."""
+        if self.sms_providers:
+            return _listed(self.sms_providers)
+        return ["smpp"] if self.smpp_host else [HTTP] if self.http_provider else ["twilio"]
 
     @property
     def prompts(self) -> Path:

@@ -12,6 +12,7 @@ from shared.models import Route
 from shared.outbox import Result
 from shared.store import Store
 from sms.history import history
+from svi import carriers
 from svi.instants import in_paris
 from svi.lists import echo_list, json_line
 from svi.progress import progress
@@ -20,14 +21,14 @@ from svi.settings import Settings
 
 LOOK_SECONDS = 0.5
 
-ROUTES: Mapping[str, Route] = {
+OURS: Mapping[str, Route] = {
     "smpp": Route.SMS,
     "twilio": Route.SMS,
     "smtp": Route.MAIL,
     "file-sms": Route.SMS,
     "file-mail": Route.MAIL,
 }
-"""Every provider by its name, and which messages it takes."""
+"""Every provider that has its name from us, and which messages it takes."""
 
 
 @click.command("providers")
@@ -66,9 +67,11 @@ def drain(name: str, *, end: bool) -> None:
       svi sms drain smpp
       svi sms drain smpp --end      le remet en service
     """
-    if name not in ROUTES:
-        raise click.ClickException(f"aucun fournisseur {name} ; il y a {', '.join(ROUTES)}")
-    with open_store(load_settings()) as store:
+    settings = load_settings()
+    known = {**carriers.names(settings), **OURS}
+    if name not in known:
+        raise click.ClickException(f"aucun fournisseur {name} ; il y a {', '.join(known)}")
+    with open_store(settings) as store:
         if end:
             was_out = providers.restore(store, name)
             click.echo(f"{name} est {'de nouveau' if was_out else 'déjà'} en service")
@@ -97,10 +100,10 @@ def _wait_until_empty(store: Store, name: str) -> None:
 
 def _shown(settings: Settings, store: Store) -> Sequence[dict[str, Any]]:
     drained = providers.drained(store)
-    configured = _configured(settings)
+    configured = carriers.names(settings)
     rows = [
-        _as_dict(store, name, drained.get(name))
-        for name in [*configured, *(other for other in ROUTES if other not in configured)]
+        _as_dict(store, name, route, drained.get(name))
+        for name, route in {**configured, **OURS}.items()
     ]
     return [
         row
@@ -109,18 +112,11 @@ def _shown(settings: Settings, store: Store) -> Sequence[dict[str, Any]]:
     ]
 
 
-def _configured(settings: Settings) -> Sequence[str]:
-    """Name the providers of this installation, as its gateways have them."""
-    if settings.demo:
-        return ["file-sms", "file-mail"]
-    return [*settings.sms_order, *(["smtp"] if settings.smtp_host else [])]
-
-
-def _as_dict(store: Store, name: str, drained_at: datetime | None) -> dict[str, Any]:
+def _as_dict(store: Store, name: str, route: Route, drained_at: datetime | None) -> dict[str, Any]:
     done = history(store, name)
     return {
         "name": name,
-        "route": ROUTES[name],
+        "route": route,
         "last_hour": done.last_hour,
         "last_acceptance": done.last_acceptance,
         "last_failure": done.last_failure and done.last_failure._asdict(),

@@ -1,6 +1,7 @@
 """`svi gateway` as a supervisor runs it: a process of its own, probed, used and stopped."""
 
 import asyncio
+import hmac
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -32,6 +34,7 @@ from tests.api import new_key
 from tests.gateway import IN_GROUPS, LONG, MOBILE, PASSWORD, attempts, message, queue, until
 from tests.mail_server import AWAY, USER, mail_server
 from tests.mail_server import PASSWORD as MAIL_PASSWORD
+from tests.operators import EXAMPLE, fake_operator
 from tests.peers.fake_twilio import fake_twilio
 from tests.web import CLAIRE, HOLDER, MAIL, add_dossier
 from tests.web import web as on_the_web
@@ -203,6 +206,76 @@ async def test_mails_leave_by_their_own_server(
     assert '"result": "accepted"' in log
     for personal in (code, code.replace(" ", ""), MAIL, MAIL_PASSWORD, CLAIRE.surname or ""):
         assert personal not in log
+
+
+async def test_sms_leave_by_an_operator_that_a_file_describes(
+    environment: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    """Its receipts come by the public listener; its codes are labels; D12: left nowhere."""
+    taken: list[dict[str, str]] = []
+
+    async def take_the_second(request: web.Request) -> web.StreamResponse:
+        taken.append(await request.json())
+        if len(taken) == 1:
+            return web.json_response({"error": {"code": "blacklisted"}}, status=400)
+        return web.json_response({"id": "m1"}, status=201)
+
+    metrics_port = str(free_port())
+    secrets = tmp_path / "operateur.json"
+    secrets.write_text(json.dumps({"api_key": "k3y", "receipt_key": "s1gning"}))
+    secrets.chmod(0o600)
+    async with fake_operator(take_the_second) as fake:
+        file = tmp_path / "operateur.toml"
+        text = EXAMPLE.read_text("utf-8").replace("https://api.operateur.example", fake.url)
+        file.write_text(text, "utf-8")
+        reach = {"SVI_HTTP_PROVIDER": str(file), "SVI_METRICS_PORT": metrics_port}
+        with gateway(environment | reach) as process:
+            await until(lambda: ready(environment))
+            refused = queue(store)
+            await until(lambda: message(store, refused).state == MessageState.REFUSED)
+            queued = queue(store)
+            await until(lambda: message(store, queued).state == MessageState.ACCEPTED)
+            assert await told_delivered(environment, taken[1]) == 200
+            assert 'code="blacklisted",provider="operateur"' in await asyncio.to_thread(
+                metrics, metrics_port
+            )
+            process.terminate()
+            assert await ended(process) == ("ready\n", "")
+    settled = message(store, queued)
+    assert (settled.state, settled.provider) == (MessageState.DELIVERED, "operateur")
+    log = (Settings().logs / "gateway.log").read_text()
+    assert "receipt_kept" in log
+    for personal in (MOBILE[3:], PASSWORD, IN_GROUPS, "k3y", "s1gning"):
+        assert personal not in log
+
+
+async def told_delivered(environment: dict[str, str], sent: dict[str, str]) -> int:
+    """Post a receipt where the operator was told to, as its file says."""
+    told = {"id": "m1", "reference": sent["reference"], "status": "DELIVERED"}
+    body = json.dumps(told).encode()
+    path = sent["callback"].removeprefix(environment["SVI_PUBLIC_URL"])
+    headers = {
+        "Content-Type": "application/json",
+        "X-Signature": "sha256=" + hmac.new(b"s1gning", body, "sha256").hexdigest(),
+    }
+    url = f"http://127.0.0.1:{environment['SVI_GATEWAY_PORT']}{path}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=body, headers=headers) as answer,
+    ):
+        return answer.status
+
+
+def test_an_operator_s_file_that_is_wrong_refuses_the_start_on_one_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "operateur.toml"
+    file.write_text(EXAMPLE.read_text("utf-8").replace('id = "/id" ', 'id = "id" '), "utf-8")
+    with gateway(environment | {"SVI_HTTP_PROVIDER": str(file)}) as process:
+        out, err = process.communicate(timeout=LONG)
+    assert (process.returncode, out) == (1, "")
+    assert err.count("\n") == 1
+    assert f"{file}: answer.id: valeur impossible" in err
 
 
 async def test_without_a_mail_server_it_says_so_once(

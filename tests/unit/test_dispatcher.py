@@ -771,4 +771,4 @@ def test_only_the_demonstration_writes_messages_to_a_file() -> None:
         for path in (root / package).rglob("*.py")
         if "FileProvider(" in path.read_text(encoding="utf-8")
     }
-    assert makers == {"svi/gateway.py", "svi/up.py"}
+    assert makers == {"svi/carriers.py", "svi/up.py"}

@@ -27,6 +27,7 @@ from svi.gateway import dispatching
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, says, until
+from tests.operators import EXAMPLE
 from tests.store import add_account
 
 DAY = timedelta(days=1)
@@ -171,6 +172,20 @@ def test_check_reads_the_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     checked = svi("check")
     assert checked.exit_code == 1
     assert f"{wrong}: password.text: hors de l'alphabet GSM-7 : Ê" in checked.output
+
+
+def test_check_reads_the_operator_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its secrets: whoever writes the file need not know them."""
+    file = tmp_path / "operateur.toml"
+    file.write_text(EXAMPLE.read_text("utf-8"), "utf-8")
+    monkeypatch.setenv("SVI_HTTP_PROVIDER", str(file))
+    assert svi("check").exit_code == 0
+    wrong = EXAMPLE.read_text("utf-8").replace('"{text}"', '"{texte}"').replace('"/id"', '"id"')
+    file.write_text(wrong, "utf-8")
+    checked = svi("check")
+    assert checked.exit_code == 1
+    assert f"{file}: send: {{texte}} n'existe pas ici" in checked.output
+    assert f"{file}: answer.id: valeur impossible" in checked.output
 
 
 def test_of_a_client_s_message_it_says_whose_it_is(store: Store) -> None:

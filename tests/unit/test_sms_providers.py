@@ -20,6 +20,7 @@ from svi.__main__ import cli
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.gateway import IN_GROUPS, LONG, MOBILE, queue
+from tests.operators import EXAMPLE
 from tests.store import FakeClock
 
 HOUR = timedelta(hours=1)
@@ -196,8 +197,21 @@ def test_an_unknown_provider_is_said_so(own_store: Store) -> None:
     shown = svi("sms", "drain", "smp")
     assert (shown.exit_code, providers.drained(own_store)) == (1, {})
     assert shown.output == (
-        "Error: aucun fournisseur smp ; il y a smpp, twilio, smtp, file-sms, file-mail\n"
+        "Error: aucun fournisseur smp ; il y a twilio, smpp, smtp, file-sms, file-mail\n"
     )
+
+
+def test_an_operator_has_the_name_in_its_file(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVI_SMS_PROVIDERS", "http,twilio")
+    monkeypatch.setenv("SVI_HTTP_PROVIDER", str(EXAMPLE))
+    attempt(own_store, "operateur", Result.ACCEPTED)
+    shown = [json.loads(row) for row in svi("sms", "providers", "--json").output.splitlines()]
+    assert [row["name"] for row in shown] == ["operateur", "twilio"]
+    assert shown[0]["last_hour"]["accepted"] == 1
+    assert svi("sms", "drain", "operateur").exit_code == 0
+    assert set(providers.drained(own_store)) == {"operateur"}
 
 
 # Settings
@@ -205,6 +219,11 @@ def test_an_unknown_provider_is_said_so(own_store: Store) -> None:
 ORDERS = {
     "neither": ({}, ["twilio"]),
     "an SMSC": ({"SVI_SMPP_HOST": "smsc"}, ["smpp"]),
+    "an operator's file": ({"SVI_HTTP_PROVIDER": "operateur.toml"}, ["http"]),
+    "an operator's file although there is an SMSC": (
+        {"SVI_SMS_PROVIDERS": "http,smpp", "SVI_HTTP_PROVIDER": "f.toml", "SVI_SMPP_HOST": "smsc"},
+        ["http", "smpp"],
+    ),
     "both": ({"SVI_SMS_PROVIDERS": "smpp,twilio"}, ["smpp", "twilio"]),
     "the other way round": (
         {"SVI_SMS_PROVIDERS": "twilio, smpp", "SVI_SMPP_HOST": "smsc"},
@@ -228,9 +247,10 @@ def test_the_order(
 
 SMPP = {"SVI_SMPP_HOST": "smsc"}
 WRONG = {
-    "unknown": ("smpp,orange", SMPP, "aucun fournisseur « orange » ; il y a smpp, twilio"),
+    "unknown": ("smpp,orange", SMPP, "aucun fournisseur « orange » ; il y a smpp, http, twilio"),
     "twice": ("smpp,smpp", SMPP, "SVI_SMS_PROVIDERS : smpp y est deux fois"),
-    "an empty name": ("smpp,", SMPP, "aucun fournisseur «  » ; il y a smpp, twilio"),
+    "an empty name": ("smpp,", SMPP, "aucun fournisseur «  » ; il y a smpp, http, twilio"),
+    "without its file": ("http", {}, "SVI_HTTP_PROVIDER : il faut le fichier qui décrit"),
     "without its SMSC": ("smpp", {}, "SVI_SMPP_HOST : il faut le centre SMS de smpp"),
     "Twilio without our address": (
         "twilio",
