@@ -39,6 +39,7 @@ class Scope(StrEnum):
     CHANGES = "changes"  # follow what happens to passwords, and tell: a web stack's own (R04)
     INCIDENTS = "incidents"  # close the service and open it again, take back what was done (D15)
     MESSAGES = "messages"  # send from one's own templates, follow and cancel what one had sent
+    OPT_OUTS = "opt-outs"  # end campaigns to a contact, and let them come again (R24)
     TASKS = "tasks"  # ask as an agent (R09): answers tell whether an account exists
 
 

@@ -253,6 +253,14 @@ class StoreClient:
         """Take a message of ours back, as far as it can be; say where it is now."""
         return self._ask("POST", f"/v1/messages/{message_id}/cancel")
 
+    def opt_out(self, contact: str) -> None:
+        """Send no campaign to a mobile or a mail address any more (R24)."""
+        self._ask("POST", "/v1/opt-outs", {"contact": contact})
+
+    def opt_in(self, contact: str) -> None:
+        """Let campaigns come there again."""
+        self._ask("POST", "/v1/opt-outs/remove", {"contact": contact})
+
     def changes(self, after: int = 0) -> list[dict[str, Any]]:
         """Give what happened to the dossiers' passwords after that id, 500 entries at most."""
         answer = self._ask("GET", f"/v1/changes?after={after}")

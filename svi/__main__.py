@@ -26,6 +26,7 @@ COMMANDS = (
     "incident",
     "keys",
     "letters",
+    "opt-outs",
     "prompts",
     "sms",
     "tasks",
@@ -50,7 +51,8 @@ class Commands(click.Group):
         """Give a command by its name, or None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"svi.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"svi.{name}"), name)
         return command
 
 

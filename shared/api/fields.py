@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.api.bodies import Strict
 from shared.codes import DIGITS
+from shared.contacts import read_contact
 from shared.identifiers import CAISSE, NUMBER, PROVISIONAL, e164, takes_sms
 from shared.incident import CHANNELS
 from shared.nir import WITHOUT_KEY
@@ -50,6 +51,14 @@ def _mobile(text: str) -> str:
     return number
 
 
+def _contact(text: str) -> str:
+    """Give a contact as a dossier has it, if a message can go there."""
+    contact = read_contact(text)
+    if contact is None:
+        raise PydanticCustomError("not_a_french_mobile", "none")
+    return contact.value
+
+
 def _text(pattern: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
 
@@ -63,6 +72,7 @@ _COUNT = r"0|[1-9][0-9]{0,14}"
 _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 _SCOPE = rf"service|channel:(?:{'|'.join(CHANNELS)})|caisse:{CAISSE.pattern}"
 _PHONE = r"\+[1-9](?:[ .-]?[0-9]){7,14}|0[1-9](?:[ .-]?[0-9]){8}"
+_MAIL = r"[!-?A-~]{1,64}@[!-?A-~]{1,189}"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _HIDDEN: dict[str, Any] = {"format": "password", "writeOnly": True}
 
@@ -115,6 +125,16 @@ Mobile = Annotated[
     str,
     _read(_PHONE, _mobile),
     _text(_PHONE, description="a French mobile, +… or national (D08)", examples=["+33612345678"]),
+    Field(repr=False),
+]
+MobileOrMail = Annotated[
+    str,
+    _read(f"{_PHONE}|{_MAIL}", _contact),
+    _text(
+        f"{_PHONE}|{_MAIL}",
+        description="a French mobile, +… or national (D08), or a mail address",
+        examples=["+33612345678", "claire@exemple.fr"],
+    ),
     Field(repr=False),
 ]
 VariableText = Annotated[

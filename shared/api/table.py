@@ -12,6 +12,7 @@ from shared.api import (
     incidents,
     logins,
     messages,
+    opt_outs,
     passwords,
     persons,
     recovery,
@@ -51,6 +52,7 @@ ROUTES: tuple[Route[Any], ...] = (
     *changes.ROUTES,
     *tasks.ROUTES,
     *messages.ROUTES,
+    *opt_outs.ROUTES,
     *incidents.ROUTES,
     Route(
         method=HTTPMethod.GET,

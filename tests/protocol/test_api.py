@@ -253,6 +253,8 @@ SCOPES = {
     ("POST", "/v1/messages"): (Scope.MESSAGES, 400),
     ("GET", "/v1/messages/{id}"): (Scope.MESSAGES, 404),
     ("POST", "/v1/messages/{id}/cancel"): (Scope.MESSAGES, 400),
+    ("POST", "/v1/opt-outs"): (Scope.OPT_OUTS, 400),
+    ("POST", "/v1/opt-outs/remove"): (Scope.OPT_OUTS, 400),
     ("GET", "/v1/changes"): (Scope.CHANGES, 422),
     ("POST", "/v1/changes"): (Scope.CHANGES, 400),
     ("GET", "/v1/incidents"): (Scope.INCIDENTS, 200),

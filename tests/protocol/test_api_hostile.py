@@ -220,6 +220,8 @@ METHODS = {
     "/v1/messages": "POST",
     "/v1/messages/0": "GET",
     "/v1/messages/0/cancel": "POST",
+    "/v1/opt-outs": "POST",
+    "/v1/opt-outs/remove": "POST",
     "/v1/health": "GET",
 }
 

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from shared.contacts import Contact, all_trusted, trusted
+from shared.contacts import Contact, all_trusted, read_contact, trusted
 from shared.models import Route
 from shared.people import PersonData
 from shared.store import Store
@@ -79,3 +79,27 @@ def test_a_notice_goes_by_sms_before_mail(store: Store) -> None:
 
 def test_repr_hides_the_contact() -> None:
     assert "612345678" not in repr(Contact(Route.SMS, MOBILE))
+
+
+READ = {
+    "+33612345678": Contact(Route.SMS, MOBILE),
+    "06 12 34 56 78": Contact(Route.SMS, MOBILE),
+    "0690000000": Contact(Route.SMS, "+590690000000"),
+    " Claire@Exemple.FR ": Contact(Route.MAIL, MAIL),
+    "+4915112345678": None,
+    "0140295308": None,
+    "36180": None,
+    "claire": None,
+    "claire@": None,
+    "@exemple.fr": None,
+    "claire@exemple@fr": None,
+    "cl aire@exemple.fr": None,
+    f"{65 * 'a'}@exemple.fr": None,
+    "": None,
+}
+
+
+@pytest.mark.parametrize(("text", "contact"), READ.items(), ids=ascii)
+def test_how_a_contact_is_read(text: str, contact: Contact | None) -> None:
+    """As the dossier has it, so that it has the same blind index."""
+    assert read_contact(text) == contact

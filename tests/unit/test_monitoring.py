@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.inbound import Keyword
 from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from sms import metrics
@@ -47,6 +48,7 @@ def told() -> Mapping[str, set[str]]:
     metrics.sent("twilio", Report(Result.ACCEPTED))
     metrics.accepted("password", timedelta(seconds=1))
     metrics.received("twilio", MessageState.DELIVERED, timedelta(seconds=1))
+    metrics.inbound("twilio", Keyword.STOP)
     waiting = [Waiting(Route.SMS, "password", MessageState.QUEUED, 1, now)]
     census = Census(now, waiting, {(Route.SMS, MessageState.LOST): 1}, {("twilio", False): 1}, 0)
     standing = Standing("twilio", Route.SMS, works=True, out=None)
