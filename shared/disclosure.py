@@ -4,17 +4,18 @@ Both are an admin's, for a request that was checked outside this program, and bo
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, exists, not_, or_, select, update
+from sqlalchemy import Select, and_, delete, exists, not_, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, before, claimants, feed, outbox, provisional
 from shared.accounts import named
+from shared.contacts import on_file
 from shared.models import (
     Account,
     AuditEntry,
@@ -22,10 +23,13 @@ from shared.models import (
     Credential,
     CredentialState,
     EndedBy,
+    InboundMessage,
     LoginSession,
     Message,
+    OptOut,
     Payment,
     Person,
+    Route,
     VerificationCode,
     WebAccount,
 )
@@ -57,6 +61,8 @@ def export(store: Store, caisse: str, number: str) -> str | None:
         audit.note(transaction, "read-export", store.clock(), ADMIN, account.id)
         transaction.flush()
         people = transaction.scalars(_of(Person, account.id)).all()
+        contacts = _contacts(store, people)
+        opted_out = select(OptOut).where(OptOut.contact_index.in_(contacts))
         data = {
             "dossier": {
                 "caisse": account.caisse,
@@ -71,6 +77,8 @@ def export(store: Store, caisse: str, number: str) -> str | None:
             ],
             "secrets": _rows(transaction, _credentials(account.id), _credential),
             "messages": _rows(transaction, _of(Message, account.id), _message),
+            "refus_de_campagnes": _rows(transaction, opted_out.order_by(OptOut.at), _opt_out),
+            "sms_recus": _rows(transaction, _words(contacts), _word),
             "codes": _rows(transaction, _codes(account.id), _code),
             "connexions": _rows(transaction, _of(LoginSession, account.id), _session),
             "paiements": _rows(transaction, _of(Payment, account.id), _payment),
@@ -82,8 +90,9 @@ def export(store: Store, caisse: str, number: str) -> str | None:
 def erase(store: Store, caisse: str, number: str) -> bool:
     """Make a dossier nobody's: its people anonymous, its secrets and messages ended, itself closed.
 
-    The number, the payments and the audit stay as long as the law wants them (docs/securite.md).
-    Run again, it erases what came since. False if there is no such dossier.
+    What its people wrote to us is forgotten, but not that they want no campaign (`OptOut`). The
+    number, the payments and the audit stay as long as the law wants them (docs/securite.md). Run
+    again, it erases what came since. False if there is no such dossier.
     """
     now = store.clock()
     with store.database.write() as transaction:
@@ -95,16 +104,19 @@ def erase(store: Store, caisse: str, number: str) -> bool:
             account.closed_at = now
         account.epoch += 1
         _end_secrets(transaction, account.id, now)
+        contacts = _contacts(store, transaction.scalars(_of(Person, account.id)).all())
+        transaction.execute(
+            delete(InboundMessage).where(InboundMessage.contact_index.in_(contacts))
+        )
         transaction.execute(
             update(Person)
             .where(Person.account_id == account.id)
             .values(dict.fromkeys((*PERSONAL, "delegated_at")))
         )
-        to_it = outbox.Replacement(Message.account_id == account.id)
-        to_it.run(transaction.connection(), now)
-        transaction.execute(
-            update(Message).where(Message.account_id == account.id).values(destination_index=None)
-        )
+        of_nobody = and_(Message.account_id.is_(None), Message.destination_index.in_(contacts))
+        to_it = or_(Message.account_id == account.id, of_nobody)
+        outbox.Replacement(to_it).run(transaction.connection(), now)
+        transaction.execute(update(Message).where(to_it).values(destination_index=None))
         audit.note(transaction, "dossier-erased", now, ADMIN, account.id)
         feed.tell_erased(store, transaction, account.id, now)
     return True
@@ -166,6 +178,18 @@ def _codes(account_id: UUID) -> Select[VerificationCode]:
     return select(VerificationCode).where(VerificationCode.person_id.in_(people))
 
 
+def _contacts(store: Store, people: Sequence[Person]) -> list[bytes]:
+    """Give the blind indexes of what people can be written to at."""
+    known = [open_person(store.keys, person) for person in people]
+    found = (on_file(person, route) for person in known for route in (Route.SMS, Route.MAIL))
+    return [contact.index(store.keys) for contact in found if contact is not None]
+
+
+def _words(contacts: Sequence[bytes]) -> Select[InboundMessage]:
+    of_them = select(InboundMessage).where(InboundMessage.contact_index.in_(contacts))
+    return of_them.order_by(InboundMessage.id)
+
+
 def _rows(
     transaction: Transaction, statement: Select[B], view: Callable[[B], dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -206,6 +230,14 @@ def _message(message: Message) -> dict[str, Any]:
         "cree": message.created_at,
         "fin": message.ended_at,
     }
+
+
+def _opt_out(opt_out: OptOut) -> dict[str, Any]:
+    return {"depuis": opt_out.at, "par": opt_out.source}
+
+
+def _word(word: InboundMessage) -> dict[str, Any]:
+    return {"quand": word.at, "mot": word.keyword, "numero": word.called}
 
 
 def _code(code: VerificationCode) -> dict[str, Any]:

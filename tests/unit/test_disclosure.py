@@ -7,23 +7,28 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from shared import disclosure, dossier, feed, web_accounts
+from shared import disclosure, dossier, feed, inbound, web_accounts
+from shared.contacts import Contact
 from shared.credentials import Refusal
 from shared.errors import SessionEndedError
+from shared.inbound import Keyword, Word
 from shared.models import (
     Account,
     AuditEntry,
     Credential,
     CredentialState,
+    InboundMessage,
     Message,
+    OptOut,
     Payment,
     Person,
+    Route,
     WebAccount,
 )
 from shared.people import PersonData, open_person
 from shared.resets import request_password
 from shared.store import Store
-from tests.store import CAISSE, NUMBER, OWNER, execute, log_in, open_session
+from tests.store import CAISSE, NUMBER, OWNER, STRANGER, execute, log_in, open_session
 from tests.web import (
     HUGO,
     HUGO_MOBILE,
@@ -53,6 +58,12 @@ def _fill(store: Store) -> None:
     )
     dossier.last_payment(store, open_session(store))
     request_password(store, CAISSE, NUMBER, web())
+    _say_stop(store, OWNER)
+
+
+def _say_stop(store: Store, mobile: str) -> None:
+    contact = Contact(Route.SMS, mobile)
+    inbound.take(store, Word("smpp", None, contact, "36180", Keyword.STOP))
 
 
 def _exported(store: Store) -> dict[str, Any]:
@@ -81,6 +92,8 @@ def test_an_export_names_every_kind_of_thing(store: Store) -> None:
         "comptes_web": True,
         "secrets": True,
         "messages": True,
+        "refus_de_campagnes": True,
+        "sms_recus": True,
         "codes": False,
         "connexions": True,
         "paiements": True,
@@ -126,6 +139,25 @@ def test_after_erasure_nobody_is_left_and_nothing_opens(store: Store) -> None:
     assert {"dossier-erased", "read-last-payment"} <= events
     with pytest.raises(SessionEndedError):
         dossier.last_payment(store, session)
+
+
+def test_what_people_wrote_is_forgotten_but_not_that_they_want_no_campaign(store: Store) -> None:
+    """D16, R24; what others wrote stays."""
+    _fill(store)
+    _say_stop(store, STRANGER)
+    disclosure.erase(store, CAISSE, NUMBER)
+    with store.database.read() as transaction:
+        words = transaction.scalars(select(InboundMessage.contact_index)).all()
+        opted_out = set(transaction.scalars(select(OptOut.contact_index)))
+        replies = transaction.execute(
+            select(Message.state, Message.destination_index)
+            .where(Message.template == "inbound.36180.stop")
+            .order_by(Message.state)
+        ).all()
+    owner, stranger = (Contact(Route.SMS, one).index(store.keys) for one in (OWNER, STRANGER))
+    assert words == [stranger]
+    assert opted_out == {owner, stranger}
+    assert replies == [("queued", stranger), ("replaced", None)]
 
 
 def test_the_web_stack_hears_of_it_once(store: Store) -> None:
