@@ -12,21 +12,26 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlencode
 from uuid import UUID
 
 import aiohttp
 import pytest
 from aiohttp import web
+from twilio.request_validator import RequestValidator
 
-from shared import recovery
+from shared import opt_outs, recovery
 from shared.apikeys import Scope
 from shared.client import ApiError, StoreClient
+from shared.contacts import Contact
 from shared.models import MessageState, Route
 from shared.recovery import Claim
 from shared.secret import Secret
 from shared.store import Store
+from sms.http import FORM
 from sms.templates import DEFAULT_FILE
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
@@ -35,7 +40,7 @@ from tests.gateway import IN_GROUPS, LONG, MOBILE, PASSWORD, attempts, message, 
 from tests.mail_server import AWAY, USER, mail_server
 from tests.mail_server import PASSWORD as MAIL_PASSWORD
 from tests.operators import EXAMPLE, fake_operator
-from tests.peers.fake_twilio import fake_twilio
+from tests.peers.fake_twilio import ACCOUNT_SID, fake_twilio
 from tests.web import CLAIRE, HOLDER, MAIL, add_dossier
 from tests.web import web as on_the_web
 
@@ -324,6 +329,47 @@ async def test_a_client_has_a_message_of_the_installation_s_own_sent(
     assert caught.value.reasons == ("unknown",)
     [asked] = fake.asked
     assert (asked["From"], asked["To"], asked["Body"]) == ("CafAgenda", MOBILE, "Au guichet 7")
+
+
+async def test_a_stop_is_answered_by_the_number_of_the_installation_s_own(
+    environment: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    """R24, D14: from Twilio's webhook to the reply that Twilio takes."""
+    texts = tmp_path / "templates.toml"
+    ours = DEFAULT_FILE.read_text("utf-8")
+    texts.write_text(ours.replace("[inbound.36180]", "[inbound.33757590000]"), "utf-8")
+    form = {
+        "AccountSid": ACCOUNT_SID,
+        "Body": "stop svp",
+        "From": MOBILE,
+        "MessageSid": "SM" + 32 * "a",
+        "To": "+33757590000",
+    }
+    async with fake_twilio() as fake:
+        reach = {"SVI_TWILIO_URL": fake.url, "SVI_TEMPLATES": str(texts)}
+        with gateway(environment | reach) as process:
+            await until(lambda: ready(environment), 20)
+            for _ in range(2):
+                assert await asyncio.to_thread(told, environment, form) == 200
+            await until(lambda: fake.asked, 20)
+            process.terminate()
+            assert await ended(process) == ("ready\n", "")
+    [asked] = fake.asked
+    assert (asked["From"], asked["To"]) == ("+33757590000", MOBILE)
+    assert "vous ne recevrez plus" in asked["Body"]
+    with store.database.read() as transaction:
+        assert opt_outs.find(store, transaction, Contact(Route.SMS, MOBILE)) is not None
+
+
+def told(environment: dict[str, str], form: dict[str, str]) -> int:
+    """Tell the gateway what somebody wrote, signed as Twilio does."""
+    signer = RequestValidator(TOKEN.reveal())
+    signature = signer.compute_signature("https://sms.exemple.fr/twilio/inbound", form)
+    headers = {"Content-Type": FORM, "X-Twilio-Signature": signature}
+    port = int(environment["SVI_GATEWAY_PORT"])
+    with closing(HTTPConnection("127.0.0.1", port, timeout=LONG)) as connection:
+        connection.request("POST", "/twilio/inbound", urlencode(form), headers)
+        return connection.getresponse().status
 
 
 async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(
