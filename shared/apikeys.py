@@ -40,6 +40,7 @@ class Scope(StrEnum):
     INCIDENTS = "incidents"  # close the service and open it again, take back what was done (D15)
     MESSAGES = "messages"  # send from one's own templates, follow and cancel what one had sent
     OPT_OUTS = "opt-outs"  # end campaigns to a contact, and let them come again (R24)
+    CODES = "codes"  # have contacts confirmed for purposes of one's own (R15)
     TASKS = "tasks"  # ask as an agent (R09): answers tell whether an account exists
 
 

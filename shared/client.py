@@ -261,6 +261,18 @@ class StoreClient:
         """Let campaigns come there again."""
         self._ask("POST", "/v1/opt-outs/remove", {"contact": contact})
 
+    def request_code(
+        self, visitor: Visitor, purpose: str, *, to: str | None = None, mail: str | None = None
+    ) -> str:
+        """Send a code to a mobile or a mail address of the visitor's; give the code's id (R15)."""
+        body = asdict(visitor) | {"purpose": purpose, "to": to, "mail": mail}
+        return str(self._ask("POST", "/v1/codes", body)["code_id"])
+
+    def check_code(self, visitor: Visitor, purpose: str, code_id: str, code: Secret) -> None:
+        """Check the code that came; ApiError `code-refused` if it is not the right one."""
+        entered = {"purpose": purpose, "code_id": code_id, "code": code.reveal()}
+        self._ask("POST", "/v1/codes/verifications", asdict(visitor) | entered)
+
     def changes(self, after: int = 0) -> list[dict[str, Any]]:
         """Give what happened to the dossiers' passwords after that id, 500 entries at most."""
         answer = self._ask("GET", f"/v1/changes?after={after}")

@@ -1,8 +1,9 @@
-"""Verification codes: 6 digits on their way to a contact of the dossier, good for one thing (R15).
+"""Verification codes: 6 digits on their way to a contact, good for one thing (R15).
 
-Whoever asks, for whomever, the same statements run and one row is left; a code that must not be
-sent is a row without a person (D04). An entry is a login attempt of D05: reserved and committed
-before anything is compared, so that a code stands five wrong ones however many come at once.
+Whoever asks, for whomever, the same statements run and one row is left, which says whether the code
+was sent (D04); whoever has codes sent to a contact, they are counted together. An entry is a login
+attempt of D05: reserved and committed before anything is compared, so that a code stands five wrong
+ones however many come at once.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,10 @@ DIGITS = 6
 T = TypeVar("T")
 
 Grant = Callable[[Transaction, UUID], T]
-"""Gives what a right code opens to the person of that id, in the transaction that uses it up."""
+"""Gives what a right code opens to the person of that id, in the transaction that uses it up.
+
+The id is NOBODY's if the code was for a contact of no dossier.
+"""
 
 
 class Purpose(StrEnum):
@@ -47,10 +51,10 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class Recipient:
-    """The person that a code is for, and the contact it goes to."""
+    """The person that a code is for, if the store knows one, and the contact it goes to."""
 
-    person_id: UUID
-    account_id: UUID
+    person_id: UUID | None
+    account_id: UUID | None
     contact: Contact
 
 
@@ -58,7 +62,7 @@ class Recipient:
 class Wish:
     """What is asked for: `recipient` is None if the person or the contact is not the right one."""
 
-    purpose: Purpose
+    purpose: str
     route: Route
     asked_by: bytes
     recipient: Recipient | None
@@ -68,7 +72,7 @@ class Wish:
 class Entry:
     """A code that somebody entered, and which one it is meant to be."""
 
-    purpose: Purpose
+    purpose: str
     which: ColumnElement[bool]
     code: Secret
 
@@ -116,6 +120,7 @@ def request(store: Store, wish: Wish, origin: Origin) -> UUID:
         within = _sent(transaction, row.contact_index, now) <= store.rules.code.resends
         closed = incident.closed_to(transaction, origin.channel, notice.account_id)
         wanted = recipient is not None and within and not closed
+        row.sent = wanted
         row.person_id = recipient.person_id if recipient and wanted else None
         transaction.add(row)
         transaction.flush()
@@ -162,7 +167,7 @@ def _reserve(store: Store, entry: Entry, origin: Origin) -> _Reserved:
             select(VerificationCode)
             .where(VerificationCode.purpose == entry.purpose, entry.which)
             # One that was not sent, being one too many (R15), takes nothing from the one before.
-            .order_by(VerificationCode.person_id.is_(None), VerificationCode.created_at.desc())
+            .order_by(VerificationCode.sent.desc(), VerificationCode.created_at.desc())
             .limit(1)
         )
         person_id = found.person_id if found else None
@@ -173,9 +178,9 @@ def _reserve(store: Store, entry: Entry, origin: Origin) -> _Reserved:
             known_caller=_on_file(store, transaction, person_id or NOBODY, origin.caller_id),
         )
         allowed = throttles.reserve(store, transaction.connection(), attempt)
-    if found is None or person_id is None or allowed is Allowed.NOTHING:
+    if found is None or allowed is Allowed.NOTHING:
         return _Reserved(attempt, None)
-    good = found.used_at is None and attempt.at < found.expires_at
+    good = found.sent and found.used_at is None and attempt.at < found.expires_at
     return _Reserved(attempt, found if good else None)
 
 
@@ -192,7 +197,7 @@ def _settle_right(
     """Use the code up, unless it was used while it was compared: it is good once."""
     now = store.clock()
     with store.database.write() as transaction:
-        person_id = transaction.scalar(
+        used = transaction.execute(
             update(VerificationCode)
             .where(
                 VerificationCode.id == compared.id,
@@ -201,12 +206,15 @@ def _settle_right(
             )
             .values(used_at=now)
             .returning(VerificationCode.person_id)
-        )
-        if person_id is None:
+        ).first()
+        if used is None:
             audit.note(transaction, "code-refused", now, attempt.origin, None)
             return None
-        account_id = transaction.get_one(Person, person_id).account_id
-        audit.note(transaction, "code-used", now, attempt.origin, account_id, person_id=person_id)
+        person_id = used.person_id or NOBODY
+        account_id = transaction.scalar(select(Person.account_id).where(Person.id == person_id))
+        audit.note(
+            transaction, "code-used", now, attempt.origin, account_id, person_id=used.person_id
+        )
         granted = grant(transaction, person_id)
         throttles.clear(transaction.connection(), attempt)
         return granted
@@ -217,7 +225,7 @@ def _sent(transaction: Transaction, contact_index: bytes, now: datetime) -> int:
     count = transaction.scalar(
         select(func.count()).where(
             VerificationCode.contact_index == contact_index,
-            VerificationCode.person_id.is_not(None),
+            VerificationCode.sent,
             VerificationCode.created_at > now - DAY,
         )
     )

@@ -1,18 +1,15 @@
 """Where a message to a person may go: to contacts of the dossier alone, and trusted ones (D04)."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from shared.identifiers import e164, takes_sms
+from shared.identifiers import e164, is_mail, takes_sms
 from shared.keyring import KeyRing
 from shared.models import Route
 from shared.people import Address, PersonData
 from shared.rules import PARIS
 from shared.store import Store
-
-MAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,189}")  # RFC 5321: 254 in all
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def read_contact(text: str) -> Contact | None:
     """Read a French mobile, +… or national (D08), or a mail address; None if it is neither."""
     if "@" in text:
         address = normal_mail(text)
-        return Contact(Route.MAIL, address) if MAIL.fullmatch(address) else None
+        return Contact(Route.MAIL, address) if is_mail(address) else None
     number = e164(text)
     return Contact(Route.SMS, number) if number is not None and takes_sms(number) else None
 

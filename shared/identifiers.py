@@ -1,4 +1,4 @@
-"""The shapes of the identifiers that people key or agents send (D01, D08)."""
+"""The shapes of identifiers and contacts that people key or others send (D01, D08)."""
 
 import re
 
@@ -7,11 +7,23 @@ import phonenumbers
 NUMBER = re.compile(r"[0-9]{7}")  # numéro d'allocataire (D01)
 PROVISIONAL = re.compile(r"P[0-9]{8}")  # identifiant provisoire (R20)
 CAISSE = re.compile(r"(?!20$|64$)(?:0[1-9]|[1-8][0-9]|9[0-5]|2A|2B|97[1-46]|64[12])")  # D01
+LONGEST_MAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+# A mail address that needs neither quotes nor an extension of SMTP: nothing in it can end a line or
+# a header.
+MAIL = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+)
 
 # A national number of these beginnings may be of a region overseas: those are asked first (D08).
 SHARED_PREFIXES = re.compile(r"\s*0[2567]")
 OVERSEAS = ("GP", "GF", "MQ", "RE", "YT")
 FRENCH_REGIONS = {*OVERSEAS, "FR", "BL", "MF"}  # those of the numbering plan of Guadeloupe too
+
+
+def is_mail(text: str) -> bool:
+    """Say whether `text` has the shape of a mail address."""
+    return len(text) <= LONGEST_MAIL and MAIL.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:

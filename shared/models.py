@@ -238,10 +238,11 @@ class Credential(Base):
 
 
 class VerificationCode(Base):
-    """A code on its way to a contact on file (R15); only its keyed hash is kept.
+    """A code on its way to a contact (R15); only its keyed hash is kept.
 
-    A row without a person was asked for in vain: nothing tells it from the others (D04). Wrong
-    entries are counted by the throttles (D05).
+    One that was not `sent` was asked for in vain: nothing tells it from the others (D04). One that
+    an API client had sent, to a contact of its own, is of no person, and its purpose has the
+    client's name. Wrong entries are counted by the throttles (D05).
     """
 
     __tablename__ = "verification_code"
@@ -253,6 +254,7 @@ class VerificationCode(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     purpose: Mapped[str]
     person_id: Mapped[UUID | None] = mapped_column(ForeignKey("person.id"))
+    sent: Mapped[bool]
     contact_index: Mapped[bytes]
     asked_by: Mapped[bytes]  # of the identifier given and the caller: who may enter it by telephone
     code_mac: Mapped[bytes]

@@ -432,11 +432,8 @@ UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], VoidResult]] = {
 
 def _end_codes(store: Store, window: Window) -> None:
     """End the verification codes made in the window, in whatever channel: people ask again."""
-    of_caisse = (
-        select(Person.id)
-        .join(Account, Account.id == Person.account_id)
-        .where(true() if window.caisse is None else Account.caisse == window.caisse)
-    )
+    people = select(Person.id).join(Account, Account.id == Person.account_id)
+    in_caisse = VerificationCode.person_id.in_(people.where(Account.caisse == window.caisse))
     with store.database.write() as transaction:
         transaction.execute(
             update(VerificationCode)
@@ -444,7 +441,7 @@ def _end_codes(store: Store, window: Window) -> None:
                 VerificationCode.created_at >= window.start,
                 VerificationCode.created_at < window.end,
                 VerificationCode.used_at.is_(None),
-                VerificationCode.person_id.in_(of_caisse),
+                true() if window.caisse is None else in_caisse,
             )
             .values(used_at=store.clock())
         )

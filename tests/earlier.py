@@ -42,7 +42,8 @@ CLAIRE, HUGO, INES = UUID(int=0xB1), UUID(int=0xB2), UUID(int=0xB3)
 CLAIRE_ON_THE_WEB, INES_ON_THE_WEB = UUID(int=0xC1), UUID(int=0xC2)
 RIGHT, SENT, OLD, OLD_CODE, OF_CLAIRE, OF_INES = (UUID(int=0xD0 + n) for n in range(6))
 QUEUED, SENDING, DELIVERED, LETTER, CANCELLED, REFUSED = (UUID(int=0xE0 + n) for n in range(6))
-CODE_ID, USED_CODE_ID = UUID(int=0xF1), UUID(int=0xF2)
+CODE_ID, USED_CODE_ID, VAIN_CODE_ID, CLIENTS_CODE_ID = (UUID(int=0xF1 + n) for n in range(4))
+PURPOSE = "rendez-vous"
 RUN, ATTEMPT, INCIDENT = UUID(int=0x11), UUID(int=0x12), UUID(int=0x13)
 INBOUND = "SM" + 32 * "5"
 CALL, KEY_ID, TASK = "92-1635845400.17", "1f0c6f6f1f2c1142", "nims-2021-118"
@@ -383,7 +384,6 @@ def _messages(keys: KeyRing) -> list[Row]:
 def _codes(keys: KeyRing) -> list[Row]:
     values = {
         "purpose": "phone-login",
-        "person_id": CLAIRE,
         "contact_index": keys.index("phone", MOBILE),
         "asked_by": keys.index("asker", f"{NIR}/{MOBILE}"),
         "created_at": NOW - MINUTE,
@@ -391,16 +391,21 @@ def _codes(keys: KeyRing) -> list[Row]:
     }
     return [
         Row(
-            "0005",
+            since,
             "verification_code",
             {
                 **values,
-                **used,
+                **others,
                 "id": code_id,
                 "code_mac": keys.index("verification-code", f"{code_id}/{ENTERED}"),
             },
         )
-        for code_id, used in ((CODE_ID, {}), (USED_CODE_ID, {"used_at": NOW}))
+        for since, code_id, others in (
+            ("0005", CODE_ID, {"person_id": CLAIRE, "sent": True}),
+            ("0005", USED_CODE_ID, {"person_id": CLAIRE, "sent": True, "used_at": NOW}),
+            ("0005", VAIN_CODE_ID, {"sent": False}),
+            ("0016", CLIENTS_CODE_ID, {"sent": True, "purpose": f"{CLIENT}:{PURPOSE}"}),
+        )
     ]
 
 

@@ -11,8 +11,16 @@ from pydantic_core import PydanticCustomError
 
 from shared.api.bodies import Strict
 from shared.codes import DIGITS
-from shared.contacts import read_contact
-from shared.identifiers import CAISSE, NUMBER, PROVISIONAL, e164, takes_sms
+from shared.contacts import normal_mail, read_contact
+from shared.identifiers import (
+    CAISSE,
+    LONGEST_MAIL,
+    MAIL,
+    NUMBER,
+    PROVISIONAL,
+    e164,
+    takes_sms,
+)
 from shared.incident import CHANNELS
 from shared.nir import WITHOUT_KEY
 from shared.origin import Origin
@@ -22,7 +30,7 @@ from shared.secret import Secret
 from shared.web_accounts import Holder
 
 LONGEST_NAME = 100
-LONGEST_CONTACT = 254  # a mail address (RFC 5321)
+LONGEST_PURPOSE = 40
 LONGEST_VARIABLE = 160  # as long as an SMS: what fits is the template's to say
 LONGEST_CHOICE = 128  # beyond any password: which lengths are allowed is R14's to say
 
@@ -59,6 +67,13 @@ def _contact(text: str) -> str:
     return contact.value
 
 
+def _mail(text: str) -> str:
+    """Give a mail address as it is compared, if it is not too long for one."""
+    if len(text) > LONGEST_MAIL:
+        raise PydanticCustomError("string_too_long", "too long")
+    return normal_mail(text)
+
+
 def _text(pattern: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
 
@@ -72,7 +87,6 @@ _COUNT = r"0|[1-9][0-9]{0,14}"
 _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z"
 _SCOPE = rf"service|channel:(?:{'|'.join(CHANNELS)})|caisse:{CAISSE.pattern}"
 _PHONE = r"\+[1-9](?:[ .-]?[0-9]){7,14}|0[1-9](?:[ .-]?[0-9]){8}"
-_MAIL = r"[!-?A-~]{1,64}@[!-?A-~]{1,189}"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _HIDDEN: dict[str, Any] = {"format": "password", "writeOnly": True}
 
@@ -115,23 +129,39 @@ Day = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, repr=False)]
 ContactText = Annotated[
-    Annotated[str, Field(min_length=1, max_length=LONGEST_CONTACT)] | None,
+    Annotated[str, Field(min_length=1, max_length=LONGEST_MAIL)] | None,
     Field(
         repr=False,
         description="where the code should go, as the person wrote it; null: it was not asked",
     ),
 ]
-Mobile = Annotated[
+_Mobile = Annotated[
     str,
     _read(_PHONE, _mobile),
     _text(_PHONE, description="a French mobile, +… or national (D08)", examples=["+33612345678"]),
-    Field(repr=False),
+]
+Mobile = Annotated[_Mobile, Field(repr=False)]
+MobileOrNone = Annotated[_Mobile | None, Field(repr=False)]
+_Mail = Annotated[
+    str,
+    _read(MAIL.pattern, _mail),
+    _text(MAIL.pattern, maxLength=LONGEST_MAIL, examples=["claire@exemple.fr"]),
+]
+MailOrNone = Annotated[_Mail | None, Field(repr=False)]
+OwnPurpose = Annotated[
+    str,
+    Field(
+        pattern=f"^[a-z0-9-]{{1,{LONGEST_PURPOSE}}}$",
+        description="what the client has the contact confirmed for, in words of its own",
+        examples=["rendez-vous-en-ligne"],
+    ),
 ]
 MobileOrMail = Annotated[
     str,
-    _read(f"{_PHONE}|{_MAIL}", _contact),
+    _read(f"{_PHONE}|{MAIL.pattern}", _contact),
     _text(
-        f"{_PHONE}|{_MAIL}",
+        f"{_PHONE}|{MAIL.pattern}",
+        maxLength=LONGEST_MAIL,
         description="a French mobile, +… or national (D08), or a mail address",
         examples=["+33612345678", "claire@exemple.fr"],
     ),

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from shared.api import (
     bascule,
     changes,
+    codes,
     incidents,
     logins,
     messages,
@@ -53,6 +54,7 @@ ROUTES: tuple[Route[Any], ...] = (
     *tasks.ROUTES,
     *messages.ROUTES,
     *opt_outs.ROUTES,
+    *codes.ROUTES,
     *incidents.ROUTES,
     Route(
         method=HTTPMethod.GET,

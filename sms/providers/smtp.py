@@ -6,7 +6,6 @@ the receiver's side knows it.
 """
 
 import asyncio
-import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from shared.clock import Clock
 from shared.errors import SettingsError
+from shared.identifiers import is_mail
 from shared.models import Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
@@ -32,13 +32,6 @@ from sms.providers.account import read_account
 
 RETRY_SECONDS = 5.0  # where the server has no time for us at all
 LEAVE_SECONDS = 1.0
-LONGEST_ADDRESS = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
-
-# What needs neither quotes nor an extension of SMTP: nothing in it can end a line or a header.
-ADDRESS = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
-)
 
 OUR_FAULT = None
 """Our account or sender is wrong: no mail would be taken."""
@@ -131,7 +124,7 @@ class SmtpSettings:
     pace: SmtpPace = field(default_factory=SmtpPace)
 
     def __post_init__(self) -> None:
-        if not _is_address(self.sender):
+        if not is_mail(self.sender):
             raise SettingsError("SVI_SMTP_SENDER : il faut l'adresse d'où partent les courriels")
         if self.security is Security.NONE and not is_loopback(self.host):
             raise SettingsError("SVI_SMTP_TLS : sans TLS, seulement vers cette machine (127.0.0.1)")
@@ -149,7 +142,7 @@ class SmtpProvider:
 
     async def send(self, message: Outgoing) -> Report:
         """Hand a mail over, once."""
-        if not _is_address(message.destination):
+        if not is_mail(message.destination):
             return Report(Result.REFUSED, "no-address")
         client = self._client()
         try:
@@ -243,7 +236,3 @@ def _why(error: SMTPException | OSError) -> str:
 
 def _is_readable(text: str) -> bool:
     return text != "" and text.isprintable()
-
-
-def _is_address(text: str) -> bool:
-    return len(text) <= LONGEST_ADDRESS and ADDRESS.fullmatch(text) is not None

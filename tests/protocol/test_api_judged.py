@@ -93,6 +93,7 @@ def test_it_finds_nothing(store: Store, api: Api, tmp_path: Path) -> None:
         "GET /v1/session",
         "GET /v1/session/payments/last",
         "POST /v1/password-requests",
+        "POST /v1/codes",
         "DELETE /v1/session",
         "GET /v1/health",
     }

@@ -31,7 +31,7 @@ from shared.models import MessageState, Route
 from shared.recovery import Claim
 from shared.secret import Secret
 from shared.store import Store
-from sms.http import FORM
+from sms.callbacks import FORM
 from sms.templates import DEFAULT_FILE
 from svi.service import open_store, prepare_home
 from svi.settings import Settings

@@ -45,6 +45,7 @@ def _code(store: Store, at: datetime) -> None:
     row = VerificationCode(
         id=uuid4(),
         purpose="recovery",
+        sent=True,
         contact_index=bytes(32),
         asked_by=bytes(32),
         code_mac=bytes(32),

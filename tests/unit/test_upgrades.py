@@ -24,6 +24,7 @@ from shared import (
     apikeys,
     audit_seal,
     bascule,
+    client_codes,
     client_messages,
     codes,
     credentials,
@@ -322,6 +323,17 @@ def _code_is_good_once(store: Store) -> None:
     assert (redeem(), redeem()) == (True, None)
 
 
+def _code_asked_for_in_vain_stays_so(store: Store) -> None:
+    which, right = codes.by_id(earlier.VAIN_CODE_ID), Secret(earlier.ENTERED)
+    entry = codes.Entry(codes.Purpose.PHONE_LOGIN, which, right)
+    assert codes.redeem(store, entry, Origin(Channel.VOICE, STRANGER), lambda *_: True) is None
+
+
+def _clients_code_is_good(store: Store) -> None:
+    entry = (earlier.PURPOSE, earlier.CLIENTS_CODE_ID, Secret(earlier.ENTERED))
+    assert client_codes.verify(store, *entry, _web())
+
+
 def _steps_come_to_their_end(store: Store) -> None:
     bascule.finish(store, Session(earlier.STEPS_TOKEN, earlier.OURS, _web(), 1, 3))
     login = WebLogin(Holder(Identifier.NIR, earlier.HUGO_NIR), Secret(earlier.CHOSEN))
@@ -409,6 +421,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0004", _feed_goes_on),
     ("0004", _people_get_in_on_the_web),
     ("0005", _code_is_good_once),
+    ("0005", _code_asked_for_in_vain_stays_so),
     ("0005", _steps_come_to_their_end),
     ("0006", _letters_have_left),
     ("0006", _task_is_not_done_again),
@@ -420,6 +433,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0012", _client_follows_its_message),
     ("0013", _provider_stays_out_of_service),
     ("0014", _opt_out_still_stands),
+    ("0016", _clients_code_is_good),
     ("0016", _messages_have_the_version_that_they_had),
 ]
 
