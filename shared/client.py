@@ -1,26 +1,36 @@
 """A small client of the HTTP API, on the standard library: for tests, and as an example.
 
 What changes something carries an Idempotency-Key, so that a request whose answer was lost is simply
-sent again: it is done once.
+sent again: it is done once. While the first is still being done, the client waits for its answer.
 """
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from shared.secret import Secret
 
 TRIES = 3
-SECONDS = 10.0
+SECONDS = 10.0  # for one answer; and for one that is being made, all waits together
+UNDER_WAY = "tag:caf.fr,2021:svi:idempotency-in-progress"
 VOID_SECONDS = 3600.0
 
 _Request = tuple[str, str, str | None, dict[str, str]]  # method, path, body, headers
+
+
+class _Reply(NamedTuple):
+    """An answer of the API's, and after how many seconds it may be asked again."""
+
+    status: int
+    content: dict[str, Any]
+    wait: float
 
 
 class ApiError(Exception):
@@ -138,12 +148,14 @@ def _instant(instant: datetime) -> str:
 class StoreClient:
     """Asks the API at `url` with `key`; safe to use from many threads.
 
-    ApiError for a problem; OSError or HTTPException if no answer came, however often it was asked.
+    ApiError for a problem; OSError or HTTPException if no answer of the API's came, however often
+    it was asked: what a proxy says in its place is none.
     """
 
-    def __init__(self, url: str, key: Secret) -> None:
+    def __init__(self, url: str, key: Secret, wait: Callable[[float], object] = time.sleep) -> None:
         self._address = urlsplit(url)
         self._key = key
+        self._wait = wait
 
     def log_in(self, asker: Asker, password: Secret) -> Opened:
         """Check a password and open a session."""
@@ -344,14 +356,23 @@ class StoreClient:
         if body is not None:
             headers["Content-Type"] = "application/json"
         request = (method, path, json.dumps(body) if body else None, headers)
-        status, text = self._repeated(request, seconds)
-        answer: dict[str, Any] = json.loads(text or "{}")
+        status, answer, _ = self._answered(request, seconds)
         if status >= 400:
             reasons = [fault["reason"] for fault in answer.get("errors", [])]
             raise ApiError(status, answer["type"], answer["title"], reasons)
         return answer
 
-    def _repeated(self, request: _Request, seconds: float) -> tuple[int, bytes]:
+    def _answered(self, request: _Request, seconds: float) -> _Reply:
+        """Ask with the same key until the answer is there, for so many seconds of waits."""
+        waited = 0.0
+        while True:
+            reply = self._repeated(request, seconds)
+            waited += reply.wait
+            if reply.content.get("type") != UNDER_WAY or waited > seconds:
+                return reply
+            self._wait(reply.wait)
+
+    def _repeated(self, request: _Request, seconds: float) -> _Reply:
         for _ in range(TRIES - 1):
             try:
                 return self._once(request, seconds)
@@ -359,13 +380,26 @@ class StoreClient:
                 continue  # the same key: it is done once
         return self._once(request, seconds)
 
-    def _once(self, request: _Request, seconds: float) -> tuple[int, bytes]:
+    def _once(self, request: _Request, seconds: float) -> _Reply:
         secure = self._address.scheme == "https"
         connect = HTTPSConnection if secure else HTTPConnection
         connection = connect(self._address.netloc, timeout=seconds)
         try:
             connection.request(*request)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            wait = answer.getheader("Retry-After", "")
+            content = _content(answer.status, answer.read())
+            return _Reply(answer.status, content, max(1.0, float(wait if wait.isdecimal() else 1)))
         finally:
             connection.close()
+
+
+def _content(status: int, body: bytes) -> dict[str, Any]:
+    """Read an answer's JSON; HTTPException if it is none of the API's."""
+    try:
+        content = json.loads(body or b"{}")
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or (status >= 400 and "type" not in content):
+        raise HTTPException(f"{status}: no answer of the API's")
+    return content

@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import Select, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from shared import outbox
 from shared.models import Message, MessageState, Priority, Route
@@ -39,11 +40,15 @@ class Order:
     life: timedelta
 
 
-def send(store: Store, client: str, order: Order) -> UUID:
-    """Put a message into the outbox; give its id."""
-    message_id, now = uuid4(), store.clock()
+def send(store: Store, client: str, order: Order, deed: UUID | None = None) -> UUID:
+    """Put a message into the outbox; give its id.
+
+    That is `deed`, if it is given: a message that is there already is not sent again.
+    """
+    message_id, now = deed or uuid4(), store.clock()
     content = json.dumps(dict(order.variables))
-    message = Message(
+    insert = sqlite.insert if store.database.sqlite else postgresql.insert
+    queued = insert(Message).values(
         id=message_id,
         route=Route.SMS,
         template=order.template,
@@ -57,9 +62,9 @@ def send(store: Store, client: str, order: Order) -> UUID:
         expires_at=now + order.life,
         next_at=now,
     )
-    with store.database.write() as transaction:
-        transaction.add(message)
-        outbox.announce(store, transaction.connection())
+    with store.database.begin() as transaction:
+        transaction.execute(queued.on_conflict_do_nothing())
+        outbox.announce(store, transaction)
     return message_id
 
 

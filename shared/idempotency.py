@@ -5,13 +5,14 @@ in two processes, are told apart. Its answer is kept, sealed, and given again to
 
 One that fails of our doing is forgotten, and may be repeated. One whose process died in the middle
 may be repeated once its lease is over: its effect, if it had one, may then come a second time, as
-after any call whose answer was lost; D05 and D06 count both.
+after any call whose answer was lost; D05 and D06 count both. What is named by `deed` comes once.
 """
 
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -65,6 +66,12 @@ def once(store: Store, request: Request, act: Callable[[], Answer]) -> Answer:
         raise
     _keep(store, request, reserved, answer)
     return answer
+
+
+def deed(store: Store, request: Request) -> UUID:
+    """Name what a request makes: done a second time, it finds what it made the first time."""
+    whole = "\x1f".join([request.client, request.key, request.content])
+    return UUID(bytes=store.keys.index("idempotent-deed", whole)[:16], version=4)
 
 
 def purge(transaction: Transaction, now: datetime) -> None:

@@ -76,7 +76,7 @@ def _send(call: Call, body: MessageRequest) -> Answer:
     if misfits:
         faults = [Fault(field=misfit.where, reason=misfit.reason) for misfit in misfits]
         raise ProblemError(problems.INVALID, faults)
-    message_id = client_messages.send(call.store, call.client, order)
+    message_id = client_messages.send(call.store, call.client, order, call.deed)
     return Answer(HTTPStatus.ACCEPTED, MessageTaken(id=message_id))
 
 

@@ -1,7 +1,7 @@
 """One request, done on the store: plain blocking code, run in the pool."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from shared import idempotency
@@ -34,22 +34,23 @@ class Incoming:
 
 def perform(route: Route[Any], incoming: Incoming) -> Answer:
     """Do what is asked; once for each key, where it changes something. ProblemError."""
+    call, asked = incoming.call, incoming.body
     if not route.changes:
-        return _act(route, incoming)
-    call = incoming.call
+        return _act(route, call, asked)
     request = Request(call.client, incoming.idempotency_key, incoming.content)
+    named = replace(call, deed=idempotency.deed(call.store, request))
     try:
-        return idempotency.once(call.store, request, lambda: _act(route, incoming))
+        return idempotency.once(call.store, request, lambda: _act(route, named, asked))
     except KeyReusedError:
         raise ProblemError(problems.KEY_REUSED) from None
     except UnderWayError:
         raise ProblemError(problems.UNDER_WAY) from None
 
 
-def _act(route: Route[Any], incoming: Incoming) -> Answer:
+def _act(route: Route[Any], call: Call, asked: Strict) -> Answer:
     """Call the handler. A refusal is an answer too, which a repeated request gets again."""
     try:
-        answer = route.handle(incoming.call, incoming.body)
+        answer = route.handle(call, asked)
     except ProblemError as error:
         return _refusal(error.problem, error.faults)
     except tuple(REFUSALS) as error:

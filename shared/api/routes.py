@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPMethod, HTTPStatus
 from typing import Annotated, Generic
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
@@ -19,6 +20,7 @@ from shared.store import Store
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64url
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
+NO_DEED = UUID(int=0)
 SessionToken = Annotated[
     str, Field(description="for the X-Session header", pattern=f"^{TOKEN.pattern}$")
 ]
@@ -42,6 +44,7 @@ class Call:
     judge: Judge  # of what clients want sent
     client: str = ""  # empty where anybody may ask
     token: bytes = field(default=b"", repr=False)  # empty where no session is needed
+    deed: UUID = NO_DEED  # names what is made, where something is changed
 
     def session(self) -> Session:
         """Give the session of the request; SessionEndedError if it is not this client's."""

@@ -3,11 +3,19 @@
 And a message that is cancelled at the instant of its sending is either.
 """
 
+import multiprocessing
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
+from signal import SIGKILL
+from typing import Any, NoReturn
+from unittest import mock
 from uuid import UUID
 
+import pytest
 from sqlalchemy import func, select
 
 from shared import client_messages, idempotency, outbox
@@ -17,15 +25,17 @@ from shared.api.problems import ProblemError
 from shared.api.routes import Call
 from shared.client import ApiError, Opened, StoreClient, Visitor
 from shared.client_messages import Order
+from shared.errors import StoreDownError
 from shared.idempotency import Answer, Request, UnderWayError
 from shared.models import AuditEntry, Credential, LoginSession, Message, SendAttempt, WebAccount
+from shared.retention import tidy
 from shared.secret import Secret
 from shared.store import Store
 from sms.templates import Templates
-from tests.api import running
+from tests.api import LONG, running
 from tests.gateway import MOBILE
 from tests.processes import Place, run_together
-from tests.store import PASSWORD, open_session
+from tests.store import PASSWORD, FakeClock, open_session
 from tests.web import NIR, WEB_PASSWORD, add_dossier
 
 TOGETHER = 4
@@ -81,6 +91,95 @@ def test_processes_that_send_at_once_send_one_message(place: Place, shop: Store)
     assert len(set(answers[0])) == ROUNDS
     with shop.database.read() as transaction:
         assert transaction.scalar(select(func.count()).select_from(Message)) == ROUNDS
+
+
+def die_before_the_answer_is_kept(place: Place) -> None:
+    """Queue a message for a request, in a process of its own, and be killed."""
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), SIGKILL)
+
+    def work() -> None:
+        with closing(place.open()) as store, mock.patch.object(idempotency, "_keep", die):
+            perform(ROUTES[0], asked(store))
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(LONG)
+    assert process.exitcode == -SIGKILL
+
+
+def asked(store: Store, key: str = "k" * 16, content: str = "the same") -> Incoming:
+    body = MessageRequest.model_validate(MESSAGE | {"expires_in_minutes": 60})
+    return Incoming(Call(store, Templates.load().judge, CLIENT), body, key, content)
+
+
+def sent(store: Store) -> list[str]:
+    """Give the messages that there are, as an answer names them."""
+    with store.database.read() as transaction:
+        ids = transaction.scalars(select(Message.id))
+        return [f'{{"id":"{one}"}}' for one in ids]
+
+
+def test_who_is_killed_before_the_answer_has_sent_the_message_once(
+    place: Place, shop: Store
+) -> None:
+    """Between the two commits, of the message and of its answer."""
+    die_before_the_answer_is_kept(place)
+    [message] = sent(shop)
+    with pytest.raises(ProblemError, match="idempotency-in-progress"):
+        perform(ROUTES[0], asked(shop))
+    assert isinstance(shop.clock, FakeClock)
+    shop.clock.advance(idempotency.LEASE)
+    for _ in range(2):
+        assert perform(ROUTES[0], asked(shop)).body.decode() == message
+    assert sent(shop) == [message]
+
+
+def test_a_commit_whose_outcome_nobody_knows_is_one_message(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database went away as it committed: the request is free again, and is repeated."""
+    send = client_messages.send
+
+    def send_and_lose(*order: Any) -> NoReturn:
+        send(*order)
+        raise StoreDownError
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(client_messages, "send", send_and_lose)
+        with pytest.raises(StoreDownError):
+            perform(ROUTES[0], asked(store))
+    [message] = sent(store)
+    assert perform(ROUTES[0], asked(store)).body.decode() == message
+    assert sent(store) == [message]
+
+
+OTHERS = {
+    "another key": {"key": "l" * 16},
+    "another request, once the key is free": {"content": "another"},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_another_request_is_another_message(
+    store: Store, clock: FakeClock, other: dict[str, str]
+) -> None:
+    first = perform(ROUTES[0], asked(store)).body
+    clock.advance(idempotency.KEPT)
+    tidy(store)
+    assert perform(ROUTES[0], asked(store)).body == first
+    clock.advance(idempotency.KEPT)
+    tidy(store)
+    assert perform(ROUTES[0], asked(store, **other)).body != first
+    assert len(sent(store)) == 2
+
+
+def test_another_client_s_is_another_message(store: Store) -> None:
+    ours = asked(store)
+    theirs = replace(ours, call=replace(ours.call, client="bornes"))
+    assert perform(ROUTES[0], ours).body != perform(ROUTES[0], theirs).body
+    assert len(sent(store)) == 2
 
 
 def cancel_or_take(store: Store, rank: int) -> dict[UUID, str]:
