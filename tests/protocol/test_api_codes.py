@@ -79,9 +79,10 @@ def test_by_mail_it_is_compared_in_small_letters(api: Api, store: Store) -> None
     assert len(sent(store)) == 4
 
 
-def test_the_client_asks_and_checks(api: Api, store: Store) -> None:
+def test_the_client_asks_and_checks(api: Api, store: Store, clock: FakeClock) -> None:
     client, visitor = StoreClient(api.url, api.key), Visitor("203.0.113.7")
     for contact in ({"to": MOBILE}, {"mail": MAIL}):
+        clock.advance(timedelta(seconds=1))  # so that it is known which code was sent last
         code_id = client.request_code(visitor, "rendez-vous", **contact)
         with pytest.raises(ApiError) as caught:
             client.check_code(visitor, "rendez-vous", code_id, wrong_code(store))
