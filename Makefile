@@ -32,8 +32,8 @@ LONG = $(wildcard tests/protocol/test_parallel_*.py tests/protocol/test_*_comman
     tests/protocol/test_*_process.py) tests/protocol/test_commands.py \
     tests/protocol/test_api_parallel.py tests/protocol/test_api_judged.py \
     tests/protocol/test_api_messages.py tests/protocol/test_metrics.py \
-    tests/protocol/test_moved_calls.py tests/unit/test_audit_seal.py tests/unit/test_store_machine.py \
-    tests/unit/test_strangers.py tests/unit/test_upgrades.py tests/unit/test_voiding.py
+    tests/protocol/test_moved_calls.py tests/unit/test_audit_seal.py tests/unit/test_clock_jumps.py \
+    tests/unit/test_store_machine.py tests/unit/test_strangers.py tests/unit/test_upgrades.py tests/unit/test_voiding.py
 long: .venv/ready speech
 	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
 	$(BIN)/pytest -q -n 4 $(LONG)
@@ -45,7 +45,7 @@ peers: .venv/ready tests/peers/node_modules
 	$(BIN)/pytest -q tests/peers
 
 acceptance: .venv/ready asterisk tests/peers/node_modules
-	@tools/packages.sh sip-tester tcpdump postgresql
+	@tools/packages.sh sip-tester tcpdump postgresql libfaketime
 	$(BIN)/pytest -q tests/acceptance
 
 # Side by side with peers, in one run: AGI commands, logins, reset request to hand-over.

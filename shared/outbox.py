@@ -48,6 +48,9 @@ CHANNEL = "svi_outbox"
 AWAITED = {Priority.CODE, Priority.PASSWORD}
 """What somebody waits for, telephone in hand."""
 
+LONGEST_DELAY = timedelta(hours=1)
+"""Until a further try: what waits for longer was queued before the clock was set back."""
+
 
 class Rendered(NamedTuple):
     """What a message says, and by which version of its template."""
@@ -257,6 +260,7 @@ def recover(store: Store, route: Route = Route.SMS) -> None:
         # Where the clock was set back nothing waits until it is as late again.
         for state, latest, which in (
             (MessageState.QUEUED, now, and_(Message.failures == 0, Message.route != Route.LETTER)),
+            (MessageState.QUEUED, now + LONGEST_DELAY, Message.failures > 0),
             (MessageState.SENDING, lease_ends, true()),
             (MessageState.UNCERTAIN, repeat_at, true()),
         ):
