@@ -389,6 +389,11 @@ STATES: dict[str, tuple[Steps, MessageState, bool]] = {
         MessageState.DELIVERED,
         False,
     ),
+    "receipt of one that the provider says it did not take": (
+        [_claim, RETRY, DELIVERED, _tick(7), _claim],
+        MessageState.DELIVERED,
+        False,
+    ),
     "good news of the first attempt, during the second": (
         [_claim, DOUBTFUL, END_DOUBT, _claim, _receipt(MessageState.DELIVERED, of=0)],
         MessageState.DELIVERED,
