@@ -146,9 +146,12 @@ class Dispatcher:
             await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
             return True
         for lane in self._lanes:
-            with suppress(DrainedError):
-                if room := lane.room(free):
-                    return await self._claim(lane, room, free)
+            if not (room := lane.room(free)):
+                continue
+            try:
+                return await self._claim(lane, room, free)
+            except DrainedError:
+                lane.drained = True
         return False
 
     async def _claim(self, lane: Lane, room: int, free: int) -> bool:
@@ -219,10 +222,9 @@ class Dispatcher:
         lane.under_way += 1  # nobody else may take that place meanwhile
         following = None
         try:
-            with suppress(DrainedError):
-                following = await self._insist(
-                    outbox.pass_on, self._store, claim, report, lane.name
-                )
+            following = await self._insist(outbox.pass_on, self._store, claim, report, lane.name)
+        except DrainedError:
+            lane.drained = True
         except Exception:  # then it is queued
             log.exception("message_not_passed_on", attempt=str(claim.attempt_id))
         if following is None:
@@ -333,12 +335,18 @@ class Dispatcher:
                 log.error("store_away", route=self._route, why=str(error))
             self._unanswered.add(function)
             raise
+        except DrainedError:
+            self._heard(function)
+            raise
+        self._heard(function)
+        return result
+
+    def _heard(self, function: Callable[..., object]) -> None:
         self._store_answered = True
         if function in self._unanswered:
             self._unanswered.remove(function)
             if not self._unanswered:
                 log.warning("store_back", route=self._route)
-        return result
 
     async def _pause(self, seconds: float, woken: asyncio.Event) -> None:
         """Wait, but not longer than until we are woken, or stop."""
