@@ -32,7 +32,7 @@ def written() -> Iterator[tuple[str, str]]:
 
 def test_what_our_code_writes_is_known() -> None:
     found = set(written())
-    assert {("dispatcher.py", "no-answer"), ("smpp.py", "window-full")} <= found
+    assert {("lane.py", "no-answer"), ("smpp.py", "window-full")} <= found
     assert [(name, code) for name, code in found if code not in CODES] == []
 
 
