@@ -41,6 +41,8 @@ class Scope(StrEnum):
     MESSAGES = "messages"  # send from one's own templates, follow and cancel what one had sent
     OPT_OUTS = "opt-outs"  # end campaigns to a contact, and let them come again (R24)
     CODES = "codes"  # have contacts confirmed for purposes of one's own (R15)
+    CAMPAIGNS = "campaigns"  # write the same to many (R24), from one's own templates
+    CAMPAIGN_TEXTS = "campaign-texts"  # in words of one's own
     TASKS = "tasks"  # ask as an agent (R09): answers tell whether an account exists
 
 

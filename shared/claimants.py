@@ -27,7 +27,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, before, csv_file, nir
-from shared.csv_file import Cells, Finding, ImportRefusedError, Line, matching, refusal
+from shared.csv_file import Cells, Finding, ImportRefusedError, Line, matching, no_formula, refusal
 from shared.identifiers import CAISSE, NUMBER, OVERSEAS, e164
 from shared.models import Account, Person, Role, Situation
 from shared.nir import BadNirError
@@ -147,25 +147,18 @@ def _landline(cell: str) -> str:
     return number
 
 
-def _no_formula(cell: str) -> str:
-    """Refuse what a spreadsheet would run when the text is exported again."""
-    if cell.startswith(("=", "+", "-", "@")):
-        raise refusal("ne doit pas commencer par =, +, - ou @")
-    return cell
-
-
 def _with_letters(cell: str) -> str:
     if not any(char.isalpha() for char in cell):
         raise refusal("un nom contient au moins une lettre")
     return cell
 
 
-_Text = Annotated[str, Field(max_length=100), AfterValidator(_no_formula)]
+_Text = Annotated[str, Field(max_length=100), AfterValidator(no_formula)]
 _Name = Annotated[_Text, AfterValidator(_with_letters)]
 _Email = Annotated[
     str,
     Field(max_length=254),
-    AfterValidator(_no_formula),
+    AfterValidator(no_formula),
     matching(r"[^@\s]+@[^@\s]+\.[^@\s.]+", "adresse électronique attendue"),
 ]
 _PastDate = Annotated[date, BeforeValidator(_past_date)]

@@ -5,7 +5,7 @@ back its own alone.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -24,10 +24,6 @@ class Misfit:
 
     where: str  # `template`, `variables`, or one that the template has: `variables.heure`
     reason: str
-
-
-Judge = Callable[[str, Mapping[str, str]], Sequence[Misfit]]
-"""Says why no client can have such a message sent: template, variables; nothing if one can."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import csv
 import re
 import unicodedata
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from shared.errors import SettingsError, StoreError
 
 MAX_LINE_BYTES = 16_384
+DELIMITER = ";"
 
 Line = tuple[int, bytes]
 """The number of a line and what it holds."""
@@ -66,17 +67,40 @@ def read(file: Path, columns: Sequence[str]) -> tuple[list[str], list[Line]]:
         raise SettingsError(f"{file}: ne peut pas être lu : {error.strerror}") from None
     if not content.strip():
         raise line_refused(1, "fichier vide")
-    header, *lines = (
+    first, *lines = (
         (number, line)
         for number, line in enumerate(content.split(b"\n"), start=1)
         if number == 1 or line.strip(b" ;\r")
     )
-    return _header(*header, columns), lines
+    return header(*first, columns), lines
 
 
-def filled(number: int, line: bytes, columns: Sequence[str]) -> dict[str, str]:
+def header(
+    number: int,
+    line: bytes,
+    columns: Sequence[str],
+    optional: Collection[str] = (),
+    delimiter: str = DELIMITER,
+) -> list[str]:
+    """Give the columns' names; one that is not ours is not quoted, it could be a person's data."""
+    cells = _cells(number, line, delimiter)
+    absent = ", ".join(name for name in columns if name not in cells)
+    known = [*columns, *optional]
+    faults = [
+        *(f"colonne {at} inconnue" for at, cell in enumerate(cells, 1) if cell not in known),
+        *(f"colonne {name} en double" for name in known if cells.count(name) > 1),
+        *([f"il manque {absent}"] if absent else []),
+    ]
+    if faults:
+        raise ImportRefusedError(*(Finding(number, None, f"en-tête : {why}") for why in faults))
+    return cells
+
+
+def filled(
+    number: int, line: bytes, columns: Sequence[str], delimiter: str = DELIMITER
+) -> dict[str, str]:
     """Give the cells of a line that are not empty, by column; ImportRefusedError."""
-    cells = _cells(number, line)
+    cells = _cells(number, line, delimiter)
     if len(cells) != len(columns):
         raise line_refused(number, f"{len(cells)} colonnes au lieu de {len(columns)}")
     return {column: cell for column, cell in zip(columns, cells, strict=True) if cell}
@@ -122,25 +146,18 @@ def _reason_of(details: ErrorDetails) -> str:
             return details["msg"]
 
 
-def _header(number: int, line: bytes, columns: Sequence[str]) -> list[str]:
-    """Give the columns' names; one that is not ours is not quoted, it could be a person's data."""
-    cells = _cells(number, line)
-    absent = ", ".join(name for name in columns if name not in cells)
-    faults = [
-        *(f"colonne {at} inconnue" for at, cell in enumerate(cells, 1) if cell not in columns),
-        *(f"colonne {name} en double" for name in columns if cells.count(name) > 1),
-        *([f"il manque {absent}"] if absent else []),
-    ]
-    if faults:
-        raise ImportRefusedError(*(Finding(number, None, f"en-tête : {why}") for why in faults))
-    return cells
+def no_formula(cell: str) -> str:
+    """Refuse what a spreadsheet would run when the text is exported again."""
+    if cell.startswith(("=", "+", "-", "@")):
+        raise refusal("ne doit pas commencer par =, +, - ou @")
+    return cell
 
 
-def _cells(number: int, line: bytes) -> list[str]:
+def _cells(number: int, line: bytes, delimiter: str) -> list[str]:
     if len(line) > MAX_LINE_BYTES:
         raise line_refused(number, f"plus de {MAX_LINE_BYTES} octets")
     try:
-        cells = next(csv.reader([line.decode()], delimiter=";", strict=True))
+        cells = next(csv.reader([line.decode()], delimiter=delimiter, strict=True))
     except UnicodeDecodeError:
         raise line_refused(number, "n'est pas en UTF-8") from None
     except csv.Error:

@@ -316,6 +316,7 @@ class Route(StrEnum):
 class MessageState(StrEnum):
     """Life of a message; the last eight are final."""
 
+    HELD = "held"  # of a campaign: waits for its turn, its hours, its next try, or a resume (R24)
     QUEUED = "queued"  # waits for a dispatcher, or for its next try
     SENDING = "sending"  # a dispatcher holds it; the provider may have been asked already
     UNCERTAIN = "uncertain"  # asked, and nobody knows with what result (D19)
@@ -360,12 +361,30 @@ class Message(Base):
             sqlite_where=text("run_id IS NOT NULL"),
             postgresql_where=text("run_id IS NOT NULL"),
         ),
+        Index(
+            "ix_message_campaign",
+            "campaign_id",
+            "state",
+            "zone",
+            sqlite_where=text("campaign_id IS NOT NULL"),
+            postgresql_where=text("campaign_id IS NOT NULL"),
+        ),
+        Index(  # a contact gets one message of a campaign
+            "ix_message_campaign_contact",
+            "campaign_id",
+            "destination_index",
+            unique=True,
+            sqlite_where=text("campaign_id IS NOT NULL"),
+            postgresql_where=text("campaign_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     route: Mapped[str]
     template: Mapped[str]
     template_version: Mapped[str | None]
+    sender: Mapped[str | None]  # in the place of the template's
+    subject: Mapped[str | None]  # of a mail, in the place of the template's
     priority: Mapped[int]
     account_id: Mapped[UUID | None] = mapped_column(ForeignKey("account.id"))
     client: Mapped[str | None]  # whose key had it sent, if it is not the store's own
@@ -384,6 +403,42 @@ class Message(Base):
     provider: Mapped[str | None]
     provider_id: Mapped[str | None]
     run_id: Mapped[UUID | None] = mapped_column(ForeignKey("letter_run.id"))
+    campaign_id: Mapped[UUID | None] = mapped_column(ForeignKey("campaign.id"))
+    zone: Mapped[str | None]  # of a campaign's: whose hours; none once it was taken back
+    ended_at: Mapped[datetime | None]
+
+
+class CampaignState(StrEnum):
+    """Life of a campaign; the last two are final."""
+
+    LOADING = "loading"  # its file is being imported
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"  # `ended_at` once nothing of it is under way
+    ENDED = "ended"
+
+
+class Campaign(Base):
+    """The same message to many (R24). Its recipients are messages, each held until its turn.
+
+    `text` is what it says if it is of no template; it names nobody.
+    """
+
+    __tablename__ = "campaign"
+    __table_args__ = (UniqueConstraint("client", "name"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    client: Mapped[str]  # whose key made it; empty: an admin's
+    name: Mapped[str]
+    route: Mapped[str]
+    template: Mapped[str]
+    text: Mapped[str | None]
+    sender: Mapped[str | None]
+    subject: Mapped[str | None]
+    state: Mapped[str]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
 

@@ -88,6 +88,8 @@ class Claim:
     destination: str = field(repr=False)
     text: Secret
     failures: int
+    sender: str | None  # if it is not the template's; so is the subject
+    subject: str | None
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def doubts(store: Store, provider: str, limit: int) -> list[Claim]:
     """
     with store.database.read() as transaction:
         rows = transaction.execute(_DOUBTS, {"by": provider, "limit": limit}).all()
-    uncertain = [_doubt(store, _Held._make(row[:-1]), row[-1]) for row in rows]
+    uncertain = [_doubt(store, _Held._make(row[:-1]), row.attempt_id) for row in rows]
     return [claimed for claimed in uncertain if claimed is not None]
 
 
@@ -248,7 +250,8 @@ def part_receipt(store: Store, provider: str, provider_id: str, state: MessageSt
 def recover(store: Store, route: Route = Route.SMS) -> None:
     """Move on what waits for time alone: lost leases, expiry, and the repeat of D19.
 
-    Messages of another route are not repeated: their own dispatcher looks them up before.
+    Messages of another route are not repeated: their own dispatcher looks them up before. Those of
+    a campaign never are; what surely was not sent within the day's hours waits for the next (R24).
     """
     now = store.clock()
     lease_ends = now + timedelta(seconds=store.rules.outbox.lease_seconds)
@@ -271,17 +274,18 @@ def recover(store: Store, route: Route = Route.SMS) -> None:
             .where(_free(Message.state == MessageState.SENDING, Message.next_at <= now, _OURS))
             .values(state=MessageState.UNCERTAIN, next_at=repeat_at)
         )
-        expired = _ending(
-            MessageState.EXPIRED,
-            _free(Message.state == MessageState.QUEUED, Message.expires_at <= now),
+        over = and_(Message.state == MessageState.QUEUED, Message.expires_at <= now)
+        transaction.execute(
+            update(Message).where(_free(over, _HAS_HOURS)).values(state=MessageState.HELD)
         )
+        expired = _ending(MessageState.EXPIRED, _free(over, ~_HAS_HOURS))
         transaction.execute(expired, {"now": now})
         lost = _ending(
             MessageState.LOST,
             _free(
                 Message.state == MessageState.UNCERTAIN,
                 Message.next_at <= now,
-                (Message.repeated & ours) | (Message.expires_at <= now),
+                ((Message.repeated | _REPEATED_NEVER) & ours) | (Message.expires_at <= now),
             ),
         )
         transaction.execute(lost, {"now": now})
@@ -326,10 +330,11 @@ def end(
 def cancel(message: Message, now: datetime) -> None:
     """Take back a message, whose row is locked; one that may be gone gets no further try."""
     match message.state:
-        case MessageState.QUEUED:
+        case MessageState.QUEUED | MessageState.HELD:
             _close(message, MessageState.CANCELLED, now)
         case MessageState.SENDING | MessageState.UNCERTAIN:
             message.expires_at = min(message.expires_at, now)
+            message.zone = None  # no hours to wait for
 
 
 def opened(store: Store, message: Message, column: str) -> str:
@@ -365,7 +370,10 @@ class Replacement:
 
 
 _OURS = Message.run_id.is_(None)  # letters with the printer have no lease
+_REPEATED_NEVER = Message.priority == Priority.CAMPAIGN
+_HAS_HOURS = Message.zone.is_not(None)  # of a campaign, and was not taken back
 _OPEN_TO_RECEIPTS = {
+    MessageState.HELD,
     MessageState.SENDING,
     MessageState.UNCERTAIN,
     MessageState.QUEUED,
@@ -388,6 +396,8 @@ class _Held(NamedTuple):
     template_version: str | None
     claims: int
     failures: int
+    sender: str | None
+    subject: str | None
 
 
 class _Ready(NamedTuple):
@@ -479,6 +489,8 @@ def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) 
         destination=_open(store, held.id, "destination", held.destination_sealed),
         text=Secret(text),
         failures=held.failures,
+        sender=held.sender,
+        subject=held.subject,
     )
 
 
@@ -564,6 +576,8 @@ _HELD = (
     Message.template_version,
     Message.claims,
     Message.failures,
+    Message.sender,
+    Message.subject,
 )
 _DUE = (
     select(*_HELD)
@@ -594,7 +608,7 @@ _LEASE = (
 _ATTEMPT = insert(SendAttempt)
 _REFUSE_DAMAGED = _ending(MessageState.REFUSED, Message.id == bindparam("message"))
 _DOUBTS = (
-    select(*_HELD, SendAttempt.id)
+    select(*_HELD, SendAttempt.id.label("attempt_id"))
     .join(
         SendAttempt,
         and_(SendAttempt.message_id == Message.id, SendAttempt.claim == Message.claims),
@@ -616,11 +630,11 @@ _FENCE = and_(
 )
 _ACCEPTED = _ending(MessageState.ACCEPTED, _FENCE).values(provider_id=bindparam("as"))
 _REFUSED = _ending(MessageState.REFUSED, _FENCE)
-_RETRIED = (
+_RETRIED = (  # what feeds campaigns queues one again, unless it was paused or its hours are over
     update(Message)
     .where(_FENCE)
     .values(
-        state=MessageState.QUEUED,
+        state=case((_HAS_HOURS, MessageState.HELD), else_=MessageState.QUEUED),
         failures=Message.failures + 1,
         next_at=bindparam("retry_at"),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sqlalchemy import LargeBinary, and_, delete, exists, func, select
+from sqlalchemy import LargeBinary, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
@@ -14,6 +14,8 @@ from shared.day_keys import HEAD_BYTES, day_of
 from shared.models import (
     AgentTask,
     CallRecord,
+    Campaign,
+    CampaignState,
     InboundMessage,
     LetterRun,
     LoginSession,
@@ -26,7 +28,7 @@ from shared.models import (
 from shared.rules import Retention
 from shared.store import Store
 
-UNDER_WAY = (MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN)
+UNDER_WAY = (MessageState.HELD, MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN)
 
 Forget = Callable[[Transaction, datetime], None]
 
@@ -54,7 +56,7 @@ def _older(column: InstrumentedAttribute[datetime], days: int) -> Forget:
 
 
 def _old_messages(days: int) -> Forget:
-    """Delete messages that ended so long ago, the attempts to send them, and runs left empty."""
+    """Delete messages that ended so long ago, their attempts, runs and campaigns left empty."""
 
     def forget(transaction: Transaction, now: datetime) -> None:
         before = now - days * DAY
@@ -62,13 +64,31 @@ def _old_messages(days: int) -> Forget:
         tries = select(SendAttempt.id).where(SendAttempt.message_id.in_(old))
         unknown = and_(SentPart.attempt_id.is_(None), SentPart.at < before)
         of_run = exists().where(Message.run_id == LetterRun.id)
+        of_campaign = exists().where(Message.campaign_id == Campaign.id)
         for statement in (
             delete(SentPart).where(SentPart.attempt_id.in_(tries) | unknown),
             delete(SendAttempt).where(SendAttempt.message_id.in_(old)),
             delete(Message).where(Message.ended_at < before),
             delete(LetterRun).where(LetterRun.created_at < before, ~of_run),
+            delete(Campaign).where(Campaign.ended_at < before, ~of_campaign),
         ):
             transaction.execute(statement, execution_options={"synchronize_session": False})
+
+    return forget
+
+
+def _old_campaigns(days: int) -> Forget:
+    """Cancel campaigns made so long ago; what feeds campaigns then ends what is held of them."""
+
+    def forget(transaction: Transaction, now: datetime) -> None:
+        transaction.execute(
+            update(Campaign)
+            .where(
+                Campaign.created_at < now - days * DAY,
+                Campaign.state.not_in([CampaignState.CANCELLED, CampaignState.ENDED]),
+            )
+            .values(state=CampaignState.CANCELLED)
+        )
 
     return forget
 
@@ -94,6 +114,12 @@ def table(rules: Retention) -> tuple[Kept, ...]:
             messages,
             "D14: each is done once; complaints; not the opt-out itself",
             _older(InboundMessage.at, messages),
+        ),
+        Kept(
+            "recipients of campaigns",
+            rules.campaign_days,
+            "R24, D12: until each has the message; for so long if it is never sent",
+            _old_campaigns(rules.campaign_days),
         ),
         Kept("agents' requests", tasks, "R09: each is done once", _older(AgentTask.at, tasks)),
         Kept("sessions", 1, "to say that they are over", _older(LoginSession.expires_at, 1)),
@@ -134,7 +160,9 @@ def _days_under_way(store: Store) -> set[date]:
     """Give the days under whose keys something is that may still go out.
 
     What is past its life never does: not even a letter, of a run that the printer never confirmed.
+    What a campaign holds may, on the next day.
     """
+    held = Message.state == MessageState.HELD
     under_way = (
         select(
             *(
@@ -146,7 +174,7 @@ def _days_under_way(store: Store) -> set[date]:
                 )
             )
         )
-        .where(Message.state.in_(UNDER_WAY), Message.expires_at > store.clock())
+        .where(Message.state.in_(UNDER_WAY), or_(held, Message.expires_at > store.clock()))
         .distinct()
     )
     with store.database.read() as transaction:

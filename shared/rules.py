@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -173,6 +173,21 @@ class Outbox(_Table):
     retry_longest_seconds: PositiveInt
 
 
+class CampaignRules(_Table):
+    """When campaigns may write to people, and what they cost (R24)."""
+
+    opens: time
+    closes: time
+    sms_euros: float = Field(ge=0)
+    per_second: PositiveInt
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.closes <= self.opens:
+            raise _refusal("closes must be later than opens")
+        return self
+
+
 class LetterRules(_Table):
     """How long a letter may take to leave (R25)."""
 
@@ -197,6 +212,7 @@ class Retention(_Table):
     audit_days: PositiveInt
     call_days: PositiveInt
     message_days: PositiveInt
+    campaign_days: PositiveInt
     task_days: PositiveInt
     pseudonym_key_days: PositiveInt
 
@@ -289,6 +305,7 @@ class Rules(_Table):
     code: CodeRules
     bascule: BasculeRules
     outbox: Outbox
+    campaign: CampaignRules
     letters: LetterRules
     agents: AgentRules
     inbound: InboundRules

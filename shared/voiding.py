@@ -62,6 +62,10 @@ PASSWORDS: tuple[Event, ...] = (
 HARMLESS: frozenset[Event] = frozenset(
     {
         "access-refused",
+        "campaign-cancelled",
+        "campaign-paused",
+        "campaign-resumed",
+        "campaign-started",
         "code-refused",
         "code-request-suppressed",
         "code-sent",

@@ -298,9 +298,9 @@ class Dispatcher:
             attempt_id=claim.attempt_id,
             destination=claim.destination,
             text=claim.text,
-            sender=self._templates.sender(claim.template),
+            sender=claim.sender or self._templates.sender(claim.template),
             message_id=claim.message_id,
-            subject=self._templates.subject(claim.template),
+            subject=claim.subject or self._templates.subject(claim.template),
         )
 
     async def _end_what_is_under_way(self) -> None:

@@ -110,6 +110,11 @@ class Templates:
         """Give every template with what fills it, at its longest."""
         return {name: text.longest for name, text in self._texts.items()}
 
+    @property
+    def senders(self) -> set[str]:
+        """Give all that stands as the origin of a message."""
+        return {text.sender for text in self._texts.values()}
+
     def render(self, template: str, variables: Mapping[str, str]) -> Rendered:
         """Fill a text; this is the outbox's `Render`."""
         text = self._text(template)
@@ -127,7 +132,7 @@ class Templates:
         return self._text(template).subject
 
     def judge(self, template: str, variables: Mapping[str, str]) -> list[Misfit]:
-        """Say why a client can't have such a message sent; this is the API's `Judge`."""
+        """Say why a client can't have such a message sent."""
         text = self._texts.get(template)
         if text is None or not template.startswith(NOTICE):
             return [Misfit("template", "unknown")]
@@ -267,11 +272,11 @@ def _of_template(name: str, table: Any, numbers: Collection[str]) -> Iterator[st
 
 def _of_mail(name: str, sms: _Text, table: object) -> Iterator[str]:
     """Check what a template says by mail, and that it says something where it goes by mail."""
-    if name not in BY_MAIL:
+    if name not in BY_MAIL and (table is None or not name.startswith(NOTICE)):
         if table is not None:
             yield f"{name}.mail: ce modèle ne part pas par courriel"
     elif mail := _mail(sms, table):
-        yield from (f"{name}.mail.subject: {finding}" for finding in _of_subject(mail.subject))
+        yield from (f"{name}.mail.subject: {finding}" for finding in of_subject(mail.subject))
         yield from (f"{name}.mail.text: {finding}" for finding in _of_text(mail))
     else:
         yield f"{name}.mail: il faut subject et text, deux textes entre guillemets"
@@ -287,7 +292,7 @@ def _of_sender(sender: str, numbers: Collection[str]) -> Iterator[str]:
         yield "sender: il faut 1 à 11 lettres sans accent ou chiffres"
 
 
-def _of_subject(subject: str) -> Iterator[str]:
+def of_subject(subject: str) -> Iterator[str]:
     """Check a subject: it has no variable, so that nothing from outside gets into a header."""
     if not (subject.isprintable() and 0 < len(subject) <= LONGEST_SUBJECT):
         yield f"il faut une ligne de 1 à {LONGEST_SUBJECT} caractères"

@@ -19,7 +19,9 @@ from shared.api import http as api
 from shared.api.table import ROUTES
 from shared.models import Route
 from shared.store import Store
+from sms.campaign_texts import CampaignTexts
 from sms.dispatcher import Dispatcher
+from sms.feeder import Feeder
 from sms.http import Backend, application, metrics_application, serving
 from sms.inbound import Inbox
 from sms.lane import Standing
@@ -29,6 +31,8 @@ from sms.templates import Templates
 from svi import carriers, demo
 from svi.service import housekeeping, load_settings, open_store, prepare_home
 from svi.settings import Settings
+
+Loop = Dispatcher | Feeder
 
 POOL_SIZE = 4  # threads that speak to the database
 API_POOL_SIZE = 16  # the same for the API; each waits for a core to compute Argon2 (D13)
@@ -87,12 +91,13 @@ async def _serve(
             ]
             callbacks = carriers.callbacks(settings, accounts, inbox)
             app = application(Backend(store, pool, partial(_all_work, dispatchers), callbacks))
+            loops: list[Loop] = [*dispatchers, Feeder(store, pool)]
             for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, _stop, dispatchers)
+                asyncio.get_running_loop().add_signal_handler(number, _stop, loops)
             async with (
                 serving(app, settings.gateway_host, settings.gateway_port),
                 api.serving(
-                    api.application(store, api_pool, ROUTES, templates[Route.SMS].judge),
+                    api.application(store, api_pool, ROUTES, CampaignTexts(templates)),
                     settings.api_host,
                     settings.api_port,
                 ),
@@ -100,8 +105,8 @@ async def _serve(
                 asyncio.TaskGroup() as running,
             ):
                 click.echo("ready")
-                for dispatcher in dispatchers:
-                    running.create_task(dispatcher.run())
+                for loop in loops:
+                    running.create_task(loop.run())
 
 
 def _all_work(dispatchers: Sequence[Dispatcher]) -> bool:
@@ -112,9 +117,9 @@ def _standings(dispatchers: Sequence[Dispatcher]) -> Sequence[Standing]:
     return [standing for dispatcher in dispatchers for standing in dispatcher.standings]
 
 
-def _stop(dispatchers: Sequence[Dispatcher]) -> None:
-    for dispatcher in dispatchers:
-        dispatcher.stop()
+def _stop(loops: Sequence[Loop]) -> None:
+    for loop in loops:
+        loop.stop()
 
 
 @asynccontextmanager
@@ -133,13 +138,16 @@ async def _metrics(
 @contextmanager
 def dispatching(store: Store, provider: Provider, templates: Templates) -> Iterator[None]:
     """Send messages from a thread of its own as long as the block runs."""
-    started: Future[tuple[asyncio.AbstractEventLoop, Dispatcher]] = Future()
+    started: Future[tuple[asyncio.AbstractEventLoop, list[Loop]]] = Future()
 
     async def dispatch() -> None:
         with ThreadPoolExecutor(POOL_SIZE) as pool:
-            dispatcher = Dispatcher(store, [provider], templates, pool)
-            started.set_result((asyncio.get_running_loop(), dispatcher))
-            await dispatcher.run()
+            loops: list[Loop] = [
+                Dispatcher(store, [provider], templates, pool),
+                Feeder(store, pool),
+            ]
+            started.set_result((asyncio.get_running_loop(), loops))
+            await asyncio.gather(*(one.run() for one in loops))
 
     def serve() -> None:
         try:
@@ -151,9 +159,9 @@ def dispatching(store: Store, provider: Provider, templates: Templates) -> Itera
 
     thread = threading.Thread(target=serve, name="gateway")
     thread.start()
-    loop, dispatcher = started.result()
+    loop, loops = started.result()
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(dispatcher.stop)
+        loop.call_soon_threadsafe(_stop, loops)
         thread.join()

@@ -18,7 +18,7 @@ from shared.api.table import ROUTES
 from shared.apikeys import Scope
 from shared.secret import Secret
 from shared.store import Store
-from sms.templates import Templates
+from sms.campaign_texts import CampaignTexts
 from tests.store import CAISSE, NUMBER, PASSWORD
 
 LONG = 60.0  # seconds of a wait that is not meant to pass
@@ -102,7 +102,7 @@ def running(store: Store) -> Iterator[Api]:
     async def serve() -> None:
         stop = asyncio.Event()
         with ThreadPoolExecutor(8) as pool:
-            app = application(store, pool, ROUTES, Templates.load().judge)
+            app = application(store, pool, ROUTES, CampaignTexts.load())
             async with serving(app, "127.0.0.1", 0) as port:
                 started.set_result((port, asyncio.get_running_loop(), stop))
                 await stop.wait()

@@ -41,10 +41,12 @@ OURS, MOVED = UUID(int=0xA1), UUID(int=0xA2)
 CLAIRE, HUGO, INES = UUID(int=0xB1), UUID(int=0xB2), UUID(int=0xB3)
 CLAIRE_ON_THE_WEB, INES_ON_THE_WEB = UUID(int=0xC1), UUID(int=0xC2)
 RIGHT, SENT, OLD, OLD_CODE, OF_CLAIRE, OF_INES = (UUID(int=0xD0 + n) for n in range(6))
-QUEUED, SENDING, DELIVERED, LETTER, CANCELLED, REFUSED = (UUID(int=0xE0 + n) for n in range(6))
+QUEUED, SENDING, DELIVERED, LETTER, CANCELLED, REFUSED, HELD = (
+    UUID(int=0xE0 + n) for n in range(7)
+)
 CODE_ID, USED_CODE_ID, VAIN_CODE_ID, CLIENTS_CODE_ID = (UUID(int=0xF1 + n) for n in range(4))
 PURPOSE = "rendez-vous"
-RUN, ATTEMPT, INCIDENT = UUID(int=0x11), UUID(int=0x12), UUID(int=0x13)
+RUN, ATTEMPT, INCIDENT, CAMPAIGN, OLD_CAMPAIGN = (UUID(int=0x11 + n) for n in range(5))
 INBOUND = "SM" + 32 * "5"
 CALL, KEY_ID, TASK = "92-1635845400.17", "1f0c6f6f1f2c1142", "nims-2021-118"
 
@@ -354,6 +356,8 @@ def _messages(keys: KeyRing) -> list[Row]:
         "result": "accepted",
         "code": "201",
     }
+    campaign = {"route": "mail", "template": "campaign", "created_at": NOW - DAY,
+                "started_at": NOW - HOUR}  # fmt: skip
     run = {"id": RUN, "created_at": NOW - DAY, "prepared_at": NOW - DAY, "confirmed_at": NOW - HOUR}
     return [
         Row("0006", "letter_run", run),
@@ -372,6 +376,15 @@ def _messages(keys: KeyRing) -> list[Row]:
         Row("0013", "provider", {"name": "smpp", "drained_at": NOW - HOUR}),
         Row("0010", "sent_part", {"provider": "smpp", "provider_id": "1f", "attempt_id": ATTEMPT,
                                   "state": "delivered", "at": NOW - HOUR}),
+        Row("0015", "campaign", {**campaign, "id": CAMPAIGN, "client": CLIENT, "name": "rentree",
+                                 "text": "Bonjour", "sender": "Caf", "subject": "Du nouveau",
+                                 "state": "paused"}),
+        Row("0015", "campaign", {**campaign, "id": OLD_CAMPAIGN, "client": "", "name": "ete",
+                                 "state": "ended", "ended_at": NOW - MINUTE}),
+        row("0015", HELD, "held", route="mail", template="campaign", priority=3, account_id=None,
+            known_caller=False, destination_index=keys.index("email", "claire@exemple.fr"),
+            destination_sealed=b"claire@exemple.fr", text_sealed=b"Bonjour", sender="Caf",
+            subject="Du nouveau", campaign_id=CAMPAIGN, zone="Indian/Reunion"),
         Row("0014", "opt_out", {"contact_index": keys.index("phone", MOBILE),
                                 "at": NOW - HOUR, "source": "sms"}),
         Row("0014", "inbound_message", {"provider": "twilio", "provider_id": INBOUND,

@@ -25,13 +25,13 @@ from shared.api.bodies import JSON, B, parse, parse_path, parse_query
 from shared.api.operation import Incoming, perform
 from shared.api.problems import PROBLEM_JSON, Fault, Problem, ProblemError, body_of
 from shared.api.routes import IDEMPOTENCY_KEY, Call, Route, decode_token
-from shared.client_messages import Judge
+from shared.apikeys import Holder
+from shared.campaigns import Texts
 from shared.errors import StoreDownError
 from shared.idempotency import Answer
 from shared.resets import RequestLostError
 from shared.store import Store
 
-LARGEST_BODY = 16 * 1024  # bytes
 BODY_SECONDS = 5.0
 HEADER_SECONDS = 30.0  # for a request to begin and its header to end; also idle connections
 LINGER_SECONDS = 1.0  # for the rest of a body that nobody wants
@@ -55,14 +55,14 @@ _silent.disabled = True  # aiohttp would log what strangers send us
 
 
 def application(
-    store: Store, pool: Executor, routes: Sequence[Route[Any]], judge: Judge
+    store: Store, pool: Executor, routes: Sequence[Route[Any]], texts: Texts
 ) -> web.Application:
     """Make the application that serves these routes."""
     app = web.Application()
     by_path: defaultdict[str, dict[str, Route[Any]]] = defaultdict(dict)
     for route in routes:
         by_path[route.path][route.method] = route
-    edge = _Edge(store, pool, judge)
+    edge = _Edge(store, pool, texts)
     for path, methods in by_path.items():
         app.router.add_route("*", path, partial(edge.answer, methods), expect_handler=_expected)
     app.router.add_route("*", "/{path:.*}", partial(edge.answer, {}), expect_handler=_expected)
@@ -149,10 +149,10 @@ class _InFlight:
 class _Edge:
     """Checks a request and has the pool do it."""
 
-    def __init__(self, store: Store, pool: Executor, judge: Judge) -> None:
+    def __init__(self, store: Store, pool: Executor, texts: Texts) -> None:
         self._store = store
         self._pool = pool
-        self._judge = judge
+        self._texts = texts
         self._in_flight = _InFlight()
 
     async def answer(
@@ -181,18 +181,18 @@ class _Edge:
         route = methods.get(request.method)
         if route is None:
             raise ProblemError(problems.METHOD_NOT_ALLOWED)
-        client = await self._client(route, request)
-        with self._in_flight.one_of(client):
-            incoming = await self._incoming(route, client, request)
+        holder = await self._holder(route, request)
+        with self._in_flight.one_of(holder.client):
+            incoming = await self._incoming(route, holder, request)
             answer = await self._in_pool(partial(perform, route, incoming))
         asked = f"{route.method} {route.path}"
-        log.info("api_answered", client=client, asked=asked, status=answer.status)
+        log.info("api_answered", client=holder.client, asked=asked, status=answer.status)
         return _response(answer)
 
-    async def _client(self, route: Route[Any], request: web.Request) -> str:
+    async def _holder(self, route: Route[Any], request: web.Request) -> Holder:
         """Say whose key this is, if one is needed; ProblemError if it does not open the route."""
         if route.scope is None:
-            return ""
+            return Holder("", frozenset())
         header = BEARER.fullmatch(_only(request, "Authorization"))
         key = header[1] if header else ""
         holder = await self._in_pool(partial(apikeys.holder, self._store, key))
@@ -200,9 +200,9 @@ class _Edge:
             raise ProblemError(problems.KEY_REFUSED)
         if route.scope not in holder.scopes:
             raise ProblemError(problems.SCOPE_LACKING)
-        return holder.client
+        return holder
 
-    async def _incoming(self, route: Route[Any], client: str, request: web.Request) -> Incoming:
+    async def _incoming(self, route: Route[Any], holder: Holder, request: web.Request) -> Incoming:
         """Read the headers, then the body."""
         token = decode_token(_only(request, "X-Session")) if route.in_session else b""
         if token is None:
@@ -214,7 +214,7 @@ class _Edge:
             raise ProblemError(problems.NO_BODY_EXPECTED)
         body = await _body(route, request)
         return Incoming(
-            Call(self._store, self._judge, client, token),
+            Call(self._store, self._texts, holder.client, holder.scopes, token),
             _parsed(route, request, body),
             key,
             "\x1f".join([request.method, request.path, token.hex(), body.decode()]),
@@ -253,20 +253,20 @@ async def _body(route: Route[Any], request: web.Request) -> bytes:
         raise ProblemError(problems.WRONG_TYPE)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _read(request)
+            return await _read(request, route.largest_body)
     except TimeoutError:
         raise ProblemError(problems.TOO_SLOW) from None
     except (web.RequestPayloadError, ConnectionError):
         raise ProblemError(problems.MALFORMED) from None
 
 
-async def _read(request: web.Request) -> bytes:
+async def _read(request: web.Request, largest: int) -> bytes:
     body = bytearray()
-    if (request.content_length or 0) > LARGEST_BODY:
+    if (request.content_length or 0) > largest:
         raise ProblemError(problems.TOO_LARGE)
     while part := await request.content.readany():
         body += part
-        if len(body) > LARGEST_BODY:
+        if len(body) > largest:
             raise ProblemError(problems.TOO_LARGE)
     return bytes(body)
 

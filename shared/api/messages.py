@@ -72,7 +72,7 @@ class MessageView(BaseModel):
 
 def _send(call: Call, body: MessageRequest) -> Answer:
     order = body.order(timedelta(hours=call.store.rules.reset.message_hours))
-    misfits = call.judge(order.template, order.variables)
+    misfits = call.texts.judge(order.template, order.variables)
     if misfits:
         faults = [Fault(field=misfit.where, reason=misfit.reason) for misfit in misfits]
         raise ProblemError(problems.INVALID, faults)

@@ -14,10 +14,11 @@ from shared import sessions
 from shared.api.bodies import B, NoBody
 from shared.api.problems import Problem
 from shared.apikeys import Scope
-from shared.client_messages import Judge
+from shared.campaigns import Texts
 from shared.sessions import Session
 from shared.store import Store
 
+LARGEST_BODY = 16 * 1024  # bytes
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes in base64url
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 NO_DEED = UUID(int=0)
@@ -41,8 +42,9 @@ class Call:
     """What a handler is called with, besides the body: the store, and who asks."""
 
     store: Store
-    judge: Judge  # of what clients want sent
+    texts: Texts  # judge what clients want sent
     client: str = ""  # empty where anybody may ask
+    scopes: frozenset[str] = frozenset()
     token: bytes = field(default=b"", repr=False)  # empty where no session is needed
     deed: UUID = NO_DEED  # names what is made, where something is changed
 
@@ -72,6 +74,7 @@ class Route(Generic[B]):
     problems: tuple[Problem, ...] = ()  # besides those that any such route may meet
     scope: Scope | None  # None: anybody may ask, without a key
     in_session: bool = False  # the X-Session header says for whom
+    largest_body: int = LARGEST_BODY
 
     @property
     def changes(self) -> bool:

@@ -14,8 +14,7 @@ import pytest
 from aiohttp import web
 
 from shared.api import http
-from shared.api.http import LARGEST_BODY
-from shared.api.routes import Route
+from shared.api.routes import LARGEST_BODY, Route
 from shared.database import Database
 from shared.errors import StoreDownError
 from shared.store import Store

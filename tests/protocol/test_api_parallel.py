@@ -31,6 +31,7 @@ from shared.models import AuditEntry, Credential, LoginSession, Message, SendAtt
 from shared.retention import tidy
 from shared.secret import Secret
 from shared.store import Store
+from sms.campaign_texts import CampaignTexts
 from sms.templates import Templates
 from tests.api import LONG, running
 from tests.gateway import MOBILE
@@ -72,7 +73,7 @@ def test_processes_that_ask_at_once_get_one_answer(place: Place, shop: Store) ->
 
 def send_once(store: Store, rank: int) -> list[bytes]:
     """Ask for so many messages, each until it is answered; give the answers."""
-    call = Call(store, Templates.load().judge, CLIENT)
+    call = Call(store, CampaignTexts.load(), CLIENT)
     body = MessageRequest.model_validate(MESSAGE | {"expires_in_minutes": 60})
 
     def ask(number: int) -> bytes:
@@ -111,7 +112,7 @@ def die_before_the_answer_is_kept(place: Place) -> None:
 
 def asked(store: Store, key: str = "k" * 16, content: str = "the same") -> Incoming:
     body = MessageRequest.model_validate(MESSAGE | {"expires_in_minutes": 60})
-    return Incoming(Call(store, Templates.load().judge, CLIENT), body, key, content)
+    return Incoming(Call(store, CampaignTexts.load(), CLIENT), body, key, content)
 
 
 def sent(store: Store) -> list[str]:

@@ -24,6 +24,7 @@ from shared import (
     apikeys,
     audit_seal,
     bascule,
+    campaigns,
     client_codes,
     client_messages,
     codes,
@@ -406,6 +407,15 @@ def _messages_have_the_version_that_they_had(store: Store) -> None:
     assert versions == {earlier.REFUSED: earlier.VERSION, earlier.SENDING: None}
 
 
+def _campaign_goes_on(store: Store) -> None:
+    campaign = campaigns.find(store, earlier.CLIENT, "rentree")
+    assert campaign is not None
+    assert campaigns.move(store, earlier.CLIENT, campaign.id, campaigns.Move.RESUME)
+    assert campaigns.feed(store) == 1
+    [claim] = outbox.claim(store, "smtp", lambda *_: Rendered("", ""), 1, route=Route.MAIL)
+    assert (claim.text.reveal(), claim.subject) == ("Bonjour", "Du nouveau")
+
+
 def _key_ring_is_the_right_one(store: Store) -> None:
     key_check.check(store)
 
@@ -433,6 +443,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0012", _client_follows_its_message),
     ("0013", _provider_stays_out_of_service),
     ("0014", _opt_out_still_stands),
+    ("0015", _campaign_goes_on),
     ("0016", _clients_code_is_good),
     ("0016", _messages_have_the_version_that_they_had),
 ]
