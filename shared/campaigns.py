@@ -6,6 +6,7 @@ once: every message is in one state, and no kill leaves one queued twice or forg
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ from shared.origin import Origin
 from shared.rules import Channel
 from shared.store import Store
 
+NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+ADMIN = ""  # the client of those that no API client made
 FREE = "campaign"  # the template of messages that are of none
 IN_OUTBOX = 500  # messages of campaigns that wait for a dispatcher at most, by each route
 CLEARED = 1000  # messages ended in one transaction: codes are not to wait for it
@@ -121,7 +124,7 @@ STEPS: Final[Mapping[Move, _Step]] = {
 class Progress:
     """Where a campaign is: messages by state, those not sent by zone, and how many went lately."""
 
-    by_state: Mapping[str, int]
+    by_state: Mapping[MessageState, int]
     waiting: Mapping[str, int]
     per_second: float
 
@@ -136,7 +139,7 @@ class Progress:
         return sum(self.by_state.get(state, 0) for state in _UNDER_WAY)
 
 
-def create(store: Store, client: str, plan: Plan, *, loading: bool = False) -> UUID:
+def create(store: Store, client: str, plan: Plan, *, loading: bool = False) -> Campaign:
     """Make a campaign, for now without recipients; NameTakenError."""
     campaign = Campaign(
         id=uuid4(),
@@ -155,7 +158,7 @@ def create(store: Store, client: str, plan: Plan, *, loading: bool = False) -> U
         if transaction.scalar(_named(client, plan.name)) is not None:
             raise NameTakenError
         transaction.add(campaign)
-    return campaign.id
+    return campaign
 
 
 def add(store: Store, campaign: Campaign, recipients: Sequence[Recipient]) -> int:
@@ -243,7 +246,7 @@ def progress(store: Store, campaign_id: UUID) -> Progress:
     )
     with store.database.read() as transaction:
         return Progress(
-            dict(iter(transaction.execute(by_state))),
+            {MessageState(state): count for state, count in transaction.execute(by_state)},
             {zone: count for zone, count in transaction.execute(by_zone) if zone is not None},
             (transaction.scalar(gone) or 0) / _LATELY.total_seconds(),
         )

@@ -285,6 +285,24 @@ class StoreClient:
         entered = {"purpose": purpose, "code_id": code_id, "code": code.reveal()}
         self._ask("POST", "/v1/codes/verifications", asdict(visitor) | entered)
 
+    def create_campaign(self, name: str, route: str, **words: str) -> str:
+        """Make a campaign; `words` are `template`, or `text` and `sender`. Give its id."""
+        body = {"name": name, "route": route, **words}
+        return str(self._ask("POST", "/v1/campaigns", body)["id"])
+
+    def add_recipients(self, campaign: str, recipients: Sequence[Mapping[str, Any]]) -> int:
+        """Add recipients, 1,000 at most, to a campaign of ours; give how many are new to it."""
+        body = {"campaign": campaign, "recipients": [dict(one) for one in recipients]}
+        return int(self._ask("POST", "/v1/campaign-recipients", body)["added"])
+
+    def campaign(self, campaign: str) -> dict[str, Any]:
+        """Say where a campaign of ours is: its `state`, and its `messages` by theirs."""
+        return self._ask("GET", f"/v1/campaigns/{campaign}")
+
+    def move_campaign(self, campaign: str, how: str) -> dict[str, Any]:
+        """Do with a campaign of ours what `how` says: `start`, `pause`, `resume`, `cancel`."""
+        return self._ask("POST", f"/v1/campaigns/{campaign}/{how}")
+
     def changes(self, after: int = 0) -> list[dict[str, Any]]:
         """Give what happened to the dossiers' passwords after that id, 500 entries at most."""
         answer = self._ask("GET", f"/v1/changes?after={after}")

@@ -6,7 +6,7 @@ template. Cells are parted by « ; » or « , »; findings never quote one.
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -56,7 +56,7 @@ def read_one(texts: Texts, plan: Plan, given: Given) -> Recipient | list[Misfit]
     contact = _contact(plan.route, given.to)
     misfits = [contact] if isinstance(contact, Misfit) else []
     if given.department is not None and not DEPARTMENT_CODE.fullmatch(given.department):
-        misfits.append(Misfit(DEPARTMENT, "not_a_department"))
+        misfits.append(Misfit("department", "not_a_department"))
     for name, value in given.variables.items():
         if not value.isprintable():
             misfits.append(Misfit(f"variables.{name}", "control_character"))
@@ -70,39 +70,36 @@ def read_one(texts: Texts, plan: Plan, given: Given) -> Recipient | list[Misfit]
 
 
 def read_file(
-    file: Path, texts: Texts, plan: Plan, report: Progress = unheard
+    file: Path,
+    texts: Texts,
+    plan: Plan,
+    findings: list[Finding],
+    report: Progress = unheard,
 ) -> Iterator[Recipient]:
-    """Give those of a file that are right; in the end ImportRefusedError if some were not.
+    """Give those of a file that are right; what is wrong with the others goes to `findings`.
 
     SettingsError if it cannot be read.
     """
-    columns = [COLUMN[plan.route], *texts.variables(plan)]
-    optional = [DEPARTMENT] if plan.route is Route.MAIL else []
-    findings: list[Finding] = []
     try:
         with file.open("rb") as opened:
-            size = file.stat().st_size
-            yield from _read(
-                _lines(opened, size, report), texts, plan, (columns, optional), findings
-            )
+            lines = _lines(opened, file.stat().st_size, report)
+            yield from _read(lines, texts, plan, findings)
     except OSError as error:
         raise SettingsError(f"{file}: ne peut pas être lu : {error.strerror}") from None
-    if findings:
-        raise ImportRefusedError(*findings)
+    except ImportRefusedError as error:  # of the file as a whole
+        findings += error.findings
 
 
 def _read(
-    lines: Iterator[csv_file.Line],
-    texts: Texts,
-    plan: Plan,
-    named: tuple[Sequence[str], Collection[str]],
-    findings: list[Finding],
+    lines: Iterator[csv_file.Line], texts: Texts, plan: Plan, findings: list[Finding]
 ) -> Iterator[Recipient]:
+    columns = [COLUMN[plan.route], *texts.variables(plan)]
+    optional = [DEPARTMENT] if plan.route is Route.MAIL else []
     number, first = next(lines, (1, b""))
     if not first.strip():
         raise csv_file.line_refused(number, "fichier vide")
     delimiter = ";" if b";" in first or b"," not in first else ","
-    header = csv_file.header(number, first, *named, delimiter)
+    header = csv_file.header(number, first, columns, optional, delimiter)
     for number, line in lines:
         if not line.strip(b" ;,\r"):
             continue
@@ -175,6 +172,6 @@ def _zone(contact: Contact, department: str | None) -> str:
 
 
 def _finding(number: int, misfit: Misfit, route: Route) -> Finding:
-    column = COLUMN[route] if misfit.where == "to" else misfit.where.removeprefix("variables.")
-    named = None if column == "variables" else column
-    return Finding(number, named, REASONS[misfit.reason])
+    named = {"to": COLUMN[route], "department": DEPARTMENT, "variables": None}
+    column = named.get(misfit.where, misfit.where.removeprefix("variables."))
+    return Finding(number, column, REASONS[misfit.reason])

@@ -180,6 +180,12 @@ def _of_census(census: Census) -> Iterable[Metric]:
         ["provider", "receipt"],
         (([by, "yes" if told else "no"], count) for (by, told), count in census.taken.items()),
     )
+    yield _gauge(
+        "svi_campaign_recipients",
+        "Recipients of campaigns that have not ended, by where their message stands (R24).",
+        ["state"],
+        (([state], count) for state, count in census.campaigns.items()),
+    )
     yield GaugeMetricFamily(
         "svi_letters_overdue",
         "Letters that the printer did not confirm in time (R25).",

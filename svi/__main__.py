@@ -20,6 +20,7 @@ COMMANDS = (
     "audit",
     "call",
     "calls",
+    "campaigns",
     "check",
     "db",
     "gateway",

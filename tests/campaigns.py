@@ -28,9 +28,9 @@ def recipient(mobile: str, **variables: str) -> Recipient:
 
 def draft(store: Store, numbers: Sequence[str], plan: Plan = PLAN) -> UUID:
     """Make a campaign with these recipients."""
-    campaign_id = campaigns.create(store, NOBODY, plan)
-    campaigns.add(store, campaign(store, campaign_id), [recipient(number) for number in numbers])
-    return campaign_id
+    made = campaigns.create(store, NOBODY, plan)
+    campaigns.add(store, made, [recipient(number) for number in numbers])
+    return made.id
 
 
 def started(store: Store, numbers: Sequence[str], plan: Plan = PLAN) -> UUID:

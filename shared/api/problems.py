@@ -65,6 +65,10 @@ STEP_MISSING = Problem(HTTPStatus.CONFLICT, "step-missing", "A step before this 
 NO_CONTACT = Problem(
     HTTPStatus.CONFLICT, "no-contact", "No such contact of the person is on file and trusted"
 )
+NAME_TAKEN = Problem(HTTPStatus.CONFLICT, "name-taken", "The client has a campaign of that name")
+CAMPAIGN_STATE = Problem(
+    HTTPStatus.CONFLICT, "campaign-state", "The campaign is in no state for this"
+)
 TASK_REUSED = Problem(
     HTTPStatus.CONFLICT, "task-reused", "Another request came with this task's id"
 )

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from shared.api import (
     bascule,
+    campaigns,
     changes,
     codes,
     incidents,
@@ -55,6 +56,7 @@ ROUTES: tuple[Route[Any], ...] = (
     *messages.ROUTES,
     *opt_outs.ROUTES,
     *codes.ROUTES,
+    *campaigns.ROUTES,
     *incidents.ROUTES,
     Route(
         method=HTTPMethod.GET,

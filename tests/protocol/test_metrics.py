@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from sqlalchemy import update
 
-from shared import outbox
+from shared import campaigns, outbox
+from shared.campaigns import Move, Plan
 from shared.database import Database
 from shared.models import Message, MessageState, Route
 from shared.outbox import Report, Result
@@ -20,6 +21,7 @@ from shared.store import Store
 from sms import census, metrics
 from sms.http import Backend, application, metrics_application, serving
 from sms.templates import Templates
+from tests.campaigns import draft, mobiles, move, started
 from tests.gateway import (
     ACCEPTED,
     MOBILE,
@@ -148,6 +150,19 @@ async def test_what_a_provider_took_and_forgot_is_told(store: Store, clock: Fake
     assert kept.state == MessageState.ACCEPTED
     assert kept.text_sealed is kept.content_sealed is kept.destination_sealed is None
     assert len(attempts(store, forgotten)) == 1
+
+
+async def test_recipients_of_campaigns_are_told_in_all(store: Store) -> None:
+    """By state alone, until their campaign has ended."""
+    first = started(store, mobiles(2))
+    draft(store, mobiles(3), Plan("autre", Route.SMS, "notice.rendez-vous"))
+    campaigns.feed(store)
+    page = await scrape(store)
+    assert page.series("svi_campaign_recipients") == {("held",): 3, ("queued",): 2}
+    assert page.series("svi_messages_last_day") == {}
+    move(store, first, Move.CANCEL)
+    campaigns.feed(store)
+    assert (await scrape(store)).series("svi_campaign_recipients") == {("held",): 3}
 
 
 async def test_late_letters_are_counted(store: Store, clock: FakeClock) -> None:

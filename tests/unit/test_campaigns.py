@@ -113,8 +113,8 @@ def test_mails_that_wait_for_their_server_do_not_hold_up_sms(store: Store) -> No
     mails = campaigns.create(store, NOBODY, plan)
     addresses = [Contact(Route.MAIL, f"a{n}@exemple.fr") for n in range(IN_OUTBOX + 1)]
     everybody = [Recipient(address, "Europe/Paris") for address in addresses]
-    campaigns.add(store, campaign(store, mails), everybody)
-    move(store, mails, Move.START)
+    campaigns.add(store, mails, everybody)
+    move(store, mails.id, Move.START)
     assert campaigns.feed(store) == IN_OUTBOX
     started(store, mobiles(2))
     assert campaigns.feed(store) == 2
@@ -169,8 +169,8 @@ def test_neither_recipient_nor_content_is_shown_or_left_in_clear(store: Store) -
 def test_a_text_of_its_own_goes_out_under_the_sender_given(store: Store) -> None:
     plan = Plan("texte", Route.SMS, text="Bonjour à tous", sender="Caf92")
     text = campaigns.create(store, NOBODY, plan)
-    campaigns.add(store, campaign(store, text), [recipient(mobiles(1)[0])])
-    move(store, text, Move.START)
+    campaigns.add(store, text, [recipient(mobiles(1)[0])])
+    move(store, text.id, Move.START)
     campaigns.feed(store)
     [claim] = claims(store)
     assert (claim.template, claim.text.reveal(), claim.sender) == (FREE, "Bonjour à tous", "Caf92")
@@ -327,7 +327,7 @@ def test_what_may_be_done_in_which_state(store: Store, state: CampaignState, how
 
 
 def test_who_started_it_is_audited(store: Store) -> None:
-    mine = campaigns.create(store, "site-web", PLAN)
+    mine = campaigns.create(store, "site-web", PLAN).id
     assert campaigns.move(store, NOBODY, mine, Move.START) is None
     for how in (Move.START, Move.START, Move.PAUSE, Move.RESUME, Move.CANCEL):
         assert campaigns.move(store, "site-web", mine, how) is not None
@@ -347,7 +347,7 @@ def test_a_name_is_a_client_s_own(store: Store) -> None:
     campaigns.create(store, NOBODY, PLAN)
     with pytest.raises(NameTakenError):
         campaigns.create(store, NOBODY, PLAN)
-    theirs = campaigns.create(store, "site-web", PLAN)
+    theirs = campaigns.create(store, "site-web", PLAN).id
     found = campaigns.find(store, "site-web", PLAN.name)
     assert found is not None
     assert found.id == theirs
@@ -458,11 +458,11 @@ def test_cut_off_anywhere_nobody_is_forgotten_or_written_to_twice(store: Store) 
 
 def test_an_import_that_was_cut_off_can_only_be_cancelled(store: Store) -> None:
     half = campaigns.create(store, NOBODY, PLAN, loading=True)
-    campaigns.add(store, campaign(store, half), [recipient(REUNION)])
+    campaigns.add(store, half, [recipient(REUNION)])
     with pytest.raises(NotNowError):
-        move(store, half, Move.START)
-    assert move(store, half, Move.CANCEL) == CampaignState.CANCELLED
-    assert states(store, half) == {CANCELLED: 1}
+        move(store, half.id, Move.START)
+    assert move(store, half.id, Move.CANCEL) == CampaignState.CANCELLED
+    assert states(store, half.id) == {CANCELLED: 1}
 
 
 def test_one_that_nobody_ends_is_cancelled_in_time(store: Store, clock: FakeClock) -> None:

@@ -50,7 +50,8 @@ def told() -> Mapping[str, set[str]]:
     metrics.received("twilio", MessageState.DELIVERED, timedelta(seconds=1))
     metrics.inbound("twilio", Keyword.STOP)
     waiting = [Waiting(Route.SMS, "password", MessageState.QUEUED, 1, now)]
-    census = Census(now, waiting, {(Route.SMS, MessageState.LOST): 1}, {("twilio", False): 1}, 0)
+    taken, held = {("twilio", False): 1}, {MessageState.HELD: 1}
+    census = Census(now, waiting, {(Route.SMS, MessageState.LOST): 1}, taken, held, 0)
     standing = Standing("twilio", Route.SMS, works=True, out=None)
     return Scrape(metrics.page(census, [standing]).decode()).labels()
 
