@@ -207,7 +207,8 @@ def every(store: Store) -> Sequence[Campaign]:
 def move(store: Store, client: str, campaign_id: UUID, how: Move) -> Campaign | None:
     """Start, pause, resume or cancel a campaign, and give it; None if the client has no such one.
 
-    NotNowError if it is in no state for that. Done again, it changes nothing.
+    NotNowError if it is in no state for that. Done again, it changes nothing. What a cancelled one
+    holds, `feed` ends.
     """
     step, now = STEPS[how], store.clock()
     with store.database.write() as transaction:
@@ -223,9 +224,6 @@ def move(store: Store, client: str, campaign_id: UUID, how: Move) -> Campaign | 
         origin = Origin(Channel.ADMIN, client=client or None)
         named = audit.named(campaign.name, origin)
         audit.note(transaction, step.event, now, origin, None, actor=named)
-    if how is Move.CANCEL:
-        while _clear(store, campaign_id):
-            pass
     return campaign
 
 
@@ -255,7 +253,7 @@ def progress(store: Store, campaign_id: UUID) -> Progress:
 def feed(store: Store) -> int:
     """Queue messages of running campaigns whose recipients' hours these are; give how many.
 
-    Several may do so at once. What ended is told so.
+    Several may do so at once. What was cancelled is forgotten; what is over is said to be.
     """
     with store.database.read() as transaction:
         active = transaction.execute(_ACTIVE).all()
@@ -317,8 +315,8 @@ def _take_back(transaction: Transaction, campaign: Campaign) -> None:
         )
 
 
-def _clear(store: Store, campaign_id: UUID) -> int:
-    """End some of what a cancelled campaign holds; give how many."""
+def _clear(store: Store, campaign_id: UUID) -> None:
+    """End some of what a cancelled campaign holds."""
     held = (
         select(Message.id)
         .where(Message.campaign_id == campaign_id, Message.state == MessageState.HELD)
@@ -328,7 +326,6 @@ def _clear(store: Store, campaign_id: UUID) -> int:
     with store.database.write() as transaction:
         ids = transaction.scalars(held).all()
         outbox.end(transaction, store.clock(), MessageState.CANCELLED, Message.id.in_(ids))
-    return len(ids)
 
 
 def _end(store: Store, ids: Collection[UUID]) -> None:

@@ -88,6 +88,7 @@ def test_it_is_paused_resumed_and_cancelled(api: Api, store: Store) -> None:
     assert (refused.status, refused.problem) == (409, "campaign-state")
     late = add(api, campaign, everybody(1))
     assert (late.status, late.problem) == (409, "campaign-state")
+    campaigns.feed(store)
     assert view(api, campaign)["messages"] == {"cancelled": 2}
 
 

@@ -118,6 +118,23 @@ def test_it_finds_nothing_about_incidents(
     assert {entry["asked"] for entry in logs if entry["status"] < 300} >= operations
 
 
+CAMPAIGNS = {"GET /v1/campaigns/{id}", "POST /v1/campaigns/{id}/cancel"}
+
+
+def test_it_finds_nothing_about_campaigns(api: Api, tmp_path: Path) -> None:
+    """As about messages; once it is cancelled, nothing else can be done with it."""
+    campaign = StoreClient(api.url, api.key).create_campaign(
+        "rentree", "sms", template="notice.message-a-lire"
+    )
+    known = f'[parameters]\n"path.id" = "{campaign}"'
+    which = ("--include-path-regex", "^/v1/campaign")
+    with capture_logs() as logs:
+        judged = judge(api, "", tmp_path, *which, parameters=known)
+    assert judged.returncode == 0, judged.stdout
+    assert "No issues found" in judged.stdout, judged.stdout
+    assert {entry["asked"] for entry in logs if entry["status"] < 300} >= CAMPAIGNS
+
+
 MESSAGES = {"GET /v1/messages/{id}", "POST /v1/messages/{id}/cancel", "POST /v1/messages"}
 
 

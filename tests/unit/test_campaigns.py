@@ -215,10 +215,12 @@ def test_the_keys_of_what_waits_are_kept(store: Store, clock: FakeClock) -> None
     waiting, over = draft(store, mobiles(1)), started(store, mobiles(1), Plan("b", Route.SMS, FREE))
     day = clock.now.date()
     move(store, over, Move.CANCEL)
+    campaigns.feed(store)
     clock.advance(9 * DAY)
     retention.drop_day_keys(store)
     assert day in store.keys.days.days()
     move(store, waiting, Move.CANCEL)
+    campaigns.feed(store)
     retention.drop_day_keys(store)
     assert day not in store.keys.days.days()
 
@@ -462,7 +464,23 @@ def test_an_import_that_was_cut_off_can_only_be_cancelled(store: Store) -> None:
     with pytest.raises(NotNowError):
         move(store, half.id, Move.START)
     assert move(store, half.id, Move.CANCEL) == CampaignState.CANCELLED
+    campaigns.feed(store)
     assert states(store, half.id) == {CANCELLED: 1}
+
+
+def test_many_recipients_are_forgotten_a_few_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no code waits for it; meanwhile nothing leaves."""
+    monkeypatch.setattr(campaigns, "CLEARED", 4)
+    running = started(store, mobiles(10))
+    campaigns.feed(store)
+    move(store, running, Move.CANCEL)
+    for left in (6, 2, 0):
+        assert claims(store) == []
+        campaigns.feed(store)
+        assert states(store, running).get(HELD, 0) == left
+        assert (campaign(store, running).ended_at is None) == bool(left)
 
 
 def test_one_that_nobody_ends_is_cancelled_in_time(store: Store, clock: FakeClock) -> None:

@@ -221,4 +221,5 @@ def test_an_import_that_fails_in_the_middle_leaves_nobody_waiting(
     cut = campaigns.find(store, ADMIN, "rentree")
     assert cut is not None
     assert cut.state == CampaignState.CANCELLED
+    campaigns.feed(store)
     assert states(store, cut.id) == {MessageState.CANCELLED: 2}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.client_messages import Misfit
+from shared.models import Route
 from shared.resets import Template
 from sms import gsm7
 from sms.templates import DEFAULT_FILE, LONGEST, Templates, check
@@ -54,6 +55,18 @@ RIGHT = {
 }
 
 
+def test_one_may_go_by_mail_too(tmp_path: Path) -> None:
+    """For campaigns (R24): with every letter, and judged by the same longest values."""
+    table = notice("Caf : {a}", 'a = "été"') + 'mail = { subject = "Avis", text = "Fête : {a}" }'
+    path = written(tmp_path, table)
+    assert check(path) == []
+    mails = Templates.load(path, Route.MAIL)
+    assert mails.render("notice.avis", {"a": "août"}) == "Fête : août"
+    assert mails.subject("notice.avis") == "Avis"
+    assert mails.judge("notice.avis", {"a": "août"}) == [Misfit("variables.a", "too_long")]
+    assert mails.judge("notice.avis", {"a": "mai"}) == []
+
+
 @pytest.mark.parametrize("table", RIGHT.values(), ids=RIGHT)
 def test_a_right_template_is_taken(tmp_path: Path, table: str) -> None:
     path = written(tmp_path, table)
@@ -93,13 +106,13 @@ FAULTS = {
     "a name with a dot": (notice("Caf", name='"a.b"'), "notice.a.b: un nom s'écrit"),
     "no text": ('[notice.avis]\nsender = "Caf"', "notice.avis: il faut sender, text et variables"),
     "a key too many": (notice("Caf") + "urgent = true", "notice.avis: il faut sender, text"),
-    "a mail": (
-        notice("Caf") + 'mail = { subject = "Avis", text = "Bonjour" }',
-        "notice.avis.mail: ce modèle ne part pas par courriel",
+    "a mail without subject": (
+        notice("Caf") + 'mail = { text = "Bonjour" }',
+        "notice.avis.mail: il faut subject et text, deux textes entre guillemets",
     ),
-    "a mail beside variables": (
-        notice("{a}", 'a = "x"') + 'mail = { subject = "Avis", text = "{a}" }',
-        "notice.avis.mail: ce modèle ne part pas par courriel",
+    "a mail that leaves a variable out": (
+        notice("{a}", 'a = "x"') + 'mail = { subject = "Avis", text = "Bonjour" }',
+        "notice.avis.mail.text: il faut les variables {a}, toutes, telles quelles et seules",
     ),
     "an empty longest value": (notice("{a}", 'a = ""'), "notice.avis: il faut sender, text"),
     "a number for a longest value": (notice("{a}", "a = 9"), "notice.avis: il faut sender, text"),
