@@ -349,16 +349,16 @@ def _message(store: Store, campaign: Campaign, index: bytes, one: Recipient) -> 
     """Write a message; to seal it takes longer than to store it, and is done before."""
     message_id, now = uuid4(), store.clock()
     if campaign.text is None:
-        column, said = "content", json.dumps(dict(one.variables))
-    else:
-        column, said = "text", campaign.text
+        column, said, subject = "content", json.dumps(dict(one.variables)), campaign.subject
+    else:  # there is no template to ask for what it lacks
+        column, said, subject = "text", campaign.text, campaign.subject or ""
     return {
         "id": message_id,
         "campaign_id": campaign.id,
         "route": campaign.route,
         "template": campaign.template,
         "sender": campaign.sender,
-        "subject": campaign.subject,
+        "subject": subject,
         "priority": Priority.CAMPAIGN,
         "known_caller": False,
         "destination_index": index,

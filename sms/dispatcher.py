@@ -300,7 +300,9 @@ class Dispatcher:
             text=claim.text,
             sender=claim.sender or self._templates.sender(claim.template),
             message_id=claim.message_id,
-            subject=claim.subject or self._templates.subject(claim.template),
+            subject=self._templates.subject(claim.template)
+            if claim.subject is None
+            else claim.subject,
         )
 
     async def _end_what_is_under_way(self) -> None:

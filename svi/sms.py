@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 from sqlalchemy import func, select
 
-from shared.models import Message, Route, SendAttempt
+from shared.models import Message, MessageState, Route, SendAttempt
 from shared.store import Store
 from sms import gsm7
 from sms.templates import Templates
@@ -147,9 +147,11 @@ def _newest(store: Store, last: int) -> Sequence[tuple[Message, int]]:
         .where(SendAttempt.message_id == Message.id)
         .scalar_subquery()
     )
-    newest = select(Message, tries).order_by(Message.created_at.desc()).limit(last)
+    waits_for_its_turn = Message.state == MessageState.HELD  # of a campaign, which tells how many
+    newest = select(Message, tries).where(~waits_for_its_turn).order_by(Message.created_at.desc())
     with store.database.read() as transaction:
-        return [(message, count) for message, count in transaction.execute(newest)]
+        rows = transaction.execute(newest.limit(last))
+        return [(message, count) for message, count in rows]
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

@@ -23,12 +23,13 @@ import pytest
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
-from shared import opt_outs, recovery
+from shared import campaigns, opt_outs, recovery
 from shared.apikeys import Scope
 from shared.client import ApiError, StoreClient
 from shared.contacts import Contact
-from shared.models import MessageState, Route
+from shared.models import CampaignState, MessageState, Route
 from shared.recovery import Claim
+from shared.rules import DEFAULT_FILE as RULES
 from shared.secret import Secret
 from shared.store import Store
 from sms.callbacks import FORM
@@ -36,6 +37,7 @@ from sms.templates import DEFAULT_FILE
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.api import new_key
+from tests.campaigns import mobiles
 from tests.gateway import IN_GROUPS, LONG, MOBILE, PASSWORD, attempts, message, queue, until
 from tests.mail_server import AWAY, USER, mail_server
 from tests.mail_server import PASSWORD as MAIL_PASSWORD
@@ -370,6 +372,32 @@ def told(environment: dict[str, str], form: dict[str, str]) -> int:
     with closing(HTTPConnection("127.0.0.1", port, timeout=LONG)) as connection:
         connection.request("POST", "/twilio/inbound", urlencode(form), headers)
         return connection.getresponse().status
+
+
+async def test_a_client_s_campaign_goes_out(
+    environment: dict[str, str], store: Store, tmp_path: Path
+) -> None:
+    """R24: fed by the gateway itself; the text goes out as it is, by its own sender."""
+    rules = tmp_path / "rules.toml"
+    at_any_hour = RULES.read_text("utf-8").replace("= 08:00:00 #", "= 00:00:00 #")
+    rules.write_text(at_any_hour.replace("= 21:30:00 #", "= 23:59:59.999999 #"), "utf-8")
+    key = new_key(store, "site-web", Scope.CAMPAIGNS, Scope.CAMPAIGN_TEXTS)
+    client = StoreClient(f"http://127.0.0.1:{environment['SVI_API_PORT']}", key)
+    async with fake_twilio() as fake:
+        changed = {"SVI_TWILIO_URL": fake.url, "SVI_RULES": str(rules)}
+        with gateway(environment | changed) as process:
+            await until(lambda: ready(environment))
+            campaign = await asyncio.to_thread(
+                client.create_campaign, "rentree", "sms", text="Bonjour", sender="Caf"
+            )
+            everybody = [{"to": number} for number in mobiles(3)]
+            await asyncio.to_thread(client.add_recipients, campaign, everybody)
+            await asyncio.to_thread(client.move_campaign, campaign, "start")
+            await until(lambda: campaigns.every(store)[0].state == CampaignState.ENDED)
+            process.terminate()
+            await ended(process)
+    assert sorted(asked["To"] for asked in fake.asked) == mobiles(3)
+    assert {(asked["From"], asked["Body"]) for asked in fake.asked} == {("Caf", "Bonjour")}
 
 
 async def test_a_full_disk_loses_nothing_and_sends_nothing_twice(

@@ -6,7 +6,7 @@ import pytest
 
 from shared import campaign_hours
 from shared.campaign_hours import PARIS, ZONES, zone_of_department, zone_of_number
-from shared.identifiers import takes_sms
+from shared.identifiers import FRENCH_REGIONS, takes_sms
 from shared.rules import CampaignRules
 
 RULES = CampaignRules(opens=time(8), closes=time(21, 30), sms_euros=0.05, per_second=100)
@@ -28,6 +28,11 @@ NUMBERS = {
 def test_a_number_tells_the_zone(number: str, zone: str) -> None:
     assert takes_sms(number)
     assert zone_of_number(number) == zone
+
+
+def test_every_region_whose_mobiles_take_sms_has_a_zone() -> None:
+    """D08."""
+    assert campaign_hours.OF_REGION.keys() == FRENCH_REGIONS
 
 
 DEPARTMENTS = {

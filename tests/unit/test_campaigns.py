@@ -108,6 +108,19 @@ def test_a_provider_that_takes_nothing_is_given_no_more(store: Store, clock: Fak
     assert states(store, running) == {HELD: 7, QUEUED: IN_OUTBOX}
 
 
+def test_one_that_was_refused_for_now_comes_again_after_its_wait(
+    store: Store, clock: FakeClock
+) -> None:
+    running = started(store, mobiles(2))
+    campaigns.feed(store)
+    for claim in claims(store):
+        outbox.finish(store, claim, RETRY, 60)
+    assert campaigns.feed(store) == 0
+    assert states(store, running) == {HELD: 2}
+    clock.advance(timedelta(seconds=60))
+    assert campaigns.feed(store) == 2
+
+
 def test_mails_that_wait_for_their_server_do_not_hold_up_sms(store: Store) -> None:
     plan = Plan("courriels", Route.MAIL, text="Bonjour", sender="Caf", subject="Du nouveau")
     mails = campaigns.create(store, NOBODY, plan)

@@ -21,7 +21,7 @@ from svi.gateway import dispatching
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.campaigns import mobiles, states
-from tests.gateway import MoodyProvider, until
+from tests.gateway import MoodyProvider, queue, until
 from tests.store import execute
 
 SAY = ("--template", "notice.message-a-lire")
@@ -126,6 +126,21 @@ async def test_from_the_file_to_the_telephones(store: Store, file: Path) -> None
     shown = svi("show", "rentree", "--follow").output
     assert "terminée" in shown
     assert "acceptés          3" in shown
+
+
+def test_those_who_wait_for_their_turn_hide_no_message(store: Store, file: Path) -> None:
+    """They are not in the list of messages before they are in the outbox."""
+    password = queue(store)
+    created(file)
+
+    def ids() -> list[str]:
+        lines = CliRunner().invoke(cli, ("sms", "list", "--json")).output.splitlines()
+        return [json.loads(line)["id"] for line in lines]
+
+    assert ids() == [str(password)]
+    svi("start", "rentree", "--yes")
+    campaigns.feed(store)
+    assert len(ids()) == 4
 
 
 def test_paused_resumed_cancelled(store: Store, file: Path) -> None:

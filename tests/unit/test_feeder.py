@@ -9,15 +9,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared import campaigns
-from shared.campaigns import Move
+from shared.campaigns import ADMIN, Move, Plan, Recipient
+from shared.contacts import Contact
 from shared.errors import StoreDownError
-from shared.models import CampaignState, MessageState
+from shared.models import CampaignState, MessageState, Route
 from shared.outbox import Report, Result
 from shared.store import Store
 from sms import feeder
 from sms.feeder import Feeder
 from tests.campaigns import campaign, mobiles, move, started, states
-from tests.gateway import LONG, MoodyProvider, answers, dispatching, until
+from tests.gateway import LONG, MOBILE, MoodyProvider, answers, dispatching, until
 
 
 @asynccontextmanager
@@ -41,6 +42,35 @@ async def test_a_campaign_drains_and_ends(store: Store, monkeypatch: pytest.Monk
         await until(lambda: campaign(store, ours).state == CampaignState.ENDED)
     assert sorted(asked.destination for asked in provider.asked) == mobiles(30)
     assert states(store, ours) == {MessageState.REFUSED: 1, MessageState.ACCEPTED: 29}
+
+
+ON_ITS_OWN = {
+    "SMS": (
+        Plan("texte", Route.SMS, text="Bonjour à tous", sender="Caf92"),
+        Recipient(Contact(Route.SMS, MOBILE), "Europe/Paris"),
+    ),
+    "mail": (
+        Plan("texte", Route.MAIL, text="Bonjour", sender="Caf92", subject="Du nouveau"),
+        Recipient(Contact(Route.MAIL, "claire@exemple.fr"), "Europe/Paris"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("plan", "recipient"), ON_ITS_OWN.values(), ids=ON_ITS_OWN)
+async def test_words_of_one_s_own_reach_the_provider_as_they_are(
+    store: Store, plan: Plan, recipient: Recipient
+) -> None:
+    """No template is needed, nor asked for sender and subject."""
+    ours = campaigns.create(store, ADMIN, plan)
+    campaigns.add(store, ours, [recipient])
+    move(store, ours.id, Move.START)
+    provider = MoodyProvider()
+    provider.route = plan.route
+    async with feeding(store), dispatching(store, provider):
+        await until(lambda: campaign(store, ours.id).state == CampaignState.ENDED)
+    [asked] = provider.asked
+    assert (asked.destination, asked.text.reveal()) == (recipient.contact.value, plan.text)
+    assert (asked.sender, asked.subject) == ("Caf92", plan.subject or "")
 
 
 async def test_paused_it_leaves_nothing_in_the_outbox(store: Store) -> None:

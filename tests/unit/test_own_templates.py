@@ -61,7 +61,7 @@ def test_one_may_go_by_mail_too(tmp_path: Path) -> None:
     path = written(tmp_path, table)
     assert check(path) == []
     mails = Templates.load(path, Route.MAIL)
-    assert mails.render("notice.avis", {"a": "août"}) == "Fête : août"
+    assert mails.render("notice.avis", {"a": "août"}).text == "Fête : août"
     assert mails.subject("notice.avis") == "Avis"
     assert mails.judge("notice.avis", {"a": "août"}) == [Misfit("variables.a", "too_long")]
     assert mails.judge("notice.avis", {"a": "mai"}) == []
