@@ -48,9 +48,10 @@ acceptance: .venv/ready asterisk tests/peers/node_modules
 	@tools/packages.sh sip-tester tcpdump postgresql libfaketime
 	$(BIN)/pytest -q tests/acceptance
 
-# Side by side with peers, in one run: AGI commands, logins, reset request to hand-over.
+# Side by side with peers, in one run: AGI commands, logins, reset request to hand-over; messages
+# taken in and sent, beside Kannel; codes beside a campaign.
 bench: .venv/bench
-	@tools/packages.sh postgresql
+	@tools/packages.sh postgresql kannel
 	$(BIN)/python -m bench
 
 # The long forms of what `make test` shows in short, and the containers.

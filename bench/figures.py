@@ -23,6 +23,11 @@ def median_and_best(rates: Sequence[float]) -> str:
     return f"{statistics.median(rates):,.0f}/s (best {max(rates):,.0f})"
 
 
+def ratio(rates: Sequence[float], of: Sequence[float]) -> float:
+    """Compare two things, each measured once in every round: the median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(rates, of, strict=True))
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """Give the value that `share` (0 to 1) of the values do not exceed (nearest rank)."""
     ranked = sorted(values)

@@ -1,6 +1,6 @@
 """Credential stores to measure: as in production, real Argon2 costs included.
 
-But PostgreSQL is the tests' own, which doesn't wait for the disk.
+But PostgreSQL is the tests' own, which waits for the disk only where it is told to.
 """
 
 import tempfile
@@ -23,9 +23,9 @@ PASSWORD = Secret("83927415")
 
 
 @contextmanager
-def stores(count: int) -> Iterator[dict[str, Store]]:
+def stores(count: int, *, durable: bool = False) -> Iterator[dict[str, Store]]:
     """Give a store on each database, with `count` accounts of the same password."""
-    with tempfile.TemporaryDirectory() as home, _postgresql() as server:
+    with tempfile.TemporaryDirectory() as home, _postgresql(durable=durable) as server:
         logs.configure(Path(home, "bench.log"))
         keys = Path(home, "keys.json")
         KeyRing.create(keys)
@@ -67,8 +67,8 @@ def _fill(store: Store, count: int) -> None:
 
 
 @contextmanager
-def _postgresql() -> Iterator[PostgresqlServer]:
-    server = PostgresqlServer()
+def _postgresql(*, durable: bool) -> Iterator[PostgresqlServer]:
+    server = PostgresqlServer(durable=durable)
     try:
         yield server
     finally:

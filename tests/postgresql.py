@@ -21,13 +21,14 @@ READY_SECONDS = 30
 class PostgresqlServer:
     """One server on a Unix socket of its own: no port to clash with, and it dies with the tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self._removable = tempfile.TemporaryDirectory(prefix="svi-postgresql-")
         self.folder = Path(self._removable.name)
         if os.geteuid() == 0:
             shutil.chown(self.folder, USER, USER)
         self.data = self.folder / "data"
         # What makes a server safe against power cuts only makes tests slow.
+        self._fsync = "on" if durable else "off"
         self._run("initdb", "--auth=trust", f"--username={USER}", "--no-sync", "--locale=C.UTF-8")
         self.start()
 
@@ -51,7 +52,7 @@ class PostgresqlServer:
                 f"-D{self.data}",
                 f"-cunix_socket_directories={self.folder}",
                 "-clisten_addresses=",
-                "-cfsync=off",
+                f"-cfsync={self._fsync}",
                 "-cmax_connections=200",
             ],
             stderr=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
-"""AGI servers, ours and the peers', whose calls send the same command for ever.
+"""AGI servers, ours and the peers', whose calls send the same command for ever; and an SMSC.
 
-Each module is run by `python -m`, on a core of its own, and prints the port that it listens on.
+Each module is run by `python -m` and prints the port that it listens on. AGI servers have a core
+of their own.
 """
 
 LINE = "3230"  # the number that every call dials
