@@ -173,8 +173,13 @@ class Dispatcher:
         for claim in claims:
             task = asyncio.create_task(self._bring(lane, claim))
             self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task.add_done_callback(self._end)
         return bool(claims)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Look at once for what may have its place; the kept places are free, and not for all."""
+        self._under_way.discard(task)
+        self._woken.set()
 
     async def _bring(self, lane: Lane, claim: Claim) -> None:
         """Send one message, if need be by one provider after the other; keep what came of it."""

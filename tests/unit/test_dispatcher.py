@@ -221,6 +221,15 @@ async def test_a_campaign_leaves_places_for_a_password(store: Store) -> None:
         assert len(provider.asked) == FAST.at_once - FAST.kept + 1
 
 
+async def test_a_place_that_gets_free_is_used_at_once(store: Store) -> None:
+    """Not at the next look, though the kept places were free all the time."""
+    queued = [queue(store, priority=Priority.CAMPAIGN) for _ in range(6)]
+    pace = replace(FAST, poll=HOUR.total_seconds(), at_once=3, kept=1)
+    async with dispatching(store, MoodyProvider(), pace):
+        for one in queued:
+            await settled(store, one, MessageState.ACCEPTED)
+
+
 async def test_retry_after_is_longer_than_our_own_delay(store: Store, clock: FakeClock) -> None:
     provider = MoodyProvider(answers(Report(Result.RETRY, "429", retry_after=3600)))
     queued = queue(store)
