@@ -6,7 +6,8 @@ one may have sent it: such a message is uncertain, not queued again (D19).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -108,6 +109,14 @@ class Report:
     message_alone: bool = False
 
 
+class Ending(NamedTuple):
+    """How the attempt of a claim ended; `delay` in seconds until a retry."""
+
+    claimed: Claim
+    report: Report
+    delay: float
+
+
 @dataclass(frozen=True)
 class Kept:
     """A receipt of an attempt; `after` is how long after that, None if it changed nothing."""
@@ -173,17 +182,29 @@ def _due(
 
 def finish(store: Store, claimed: Claim, report: Report, delay: float) -> bool:
     """Keep how an attempt ended; False if the lease was lost meanwhile. `delay` until a retry."""
+    [in_time] = finish_all(store, [Ending(claimed, report, delay)])
+    return bool(in_time)
+
+
+def finish_all(store: Store, endings: Sequence[Ending]) -> list[bool | None]:
+    """Keep how attempts ended, all or none; False for a lease that was lost meanwhile.
+
+    None for one of several whose message somebody holds: it is not kept. Only who has a single one
+    waits for it, and so has no part in a deadlock.
+    """
     now = store.clock()
-    statement, values = _outcome(store, report, now, delay)
-    fence = {"message": claimed.message_id, "number": claimed.number}
+    given = {ending.claimed.attempt_id: ending.report.parts for ending in endings}
     with store.database.begin() as transaction:
-        receipts.expect(store, transaction, claimed.attempt_id, report.parts)
-        transaction.execute(_END_ATTEMPT, _ended(claimed, report, now))
-        in_time = transaction.execute(statement, values | fence).rowcount == 1
-        if report.parts:  # their receipts may have been there first
-            of_all = partial(receipts.fate, transaction, claimed.attempt_id)
-            with unit_of_work(transaction) as work:
-                _follow(work, claimed.attempt_id, report.parts[0], of_all, now)
+        told = receipts.expect(store, transaction, given)
+        in_time = _lock(transaction, endings)
+        kept = [one for one, fenced in zip(endings, in_time, strict=True) if fenced is not None]
+        for statement, values in _outcomes(store, kept, now).items():
+            transaction.execute(statement, values)
+        for claimed, report in [(one.claimed, one.report) for one in kept]:
+            if claimed.attempt_id in told:  # receipts that were there first
+                of_all = partial(receipts.fate, transaction, claimed.attempt_id)
+                with unit_of_work(transaction) as work:
+                    _follow(work, claimed.attempt_id, report.parts[0], of_all, now)
     return in_time
 
 
@@ -369,6 +390,7 @@ class Replacement:
         transaction.execute(self._cut_short, bound)
 
 
+_ASKED = {MessageState.SENDING, MessageState.UNCERTAIN}
 _OURS = Message.run_id.is_(None)  # letters with the printer have no lease
 _REPEATED_NEVER = Message.priority == Priority.CAMPAIGN
 _HAS_HOURS = Message.zone.is_not(None)  # of a campaign, and was not taken back
@@ -492,6 +514,32 @@ def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) 
         sender=held.sender,
         subject=held.subject,
     )
+
+
+def _lock(transaction: Connection, endings: Sequence[Ending]) -> list[bool | None]:
+    """Say of each claim whether its lease holds; None for a message that somebody else has."""
+    statement = _CLAIMED if len(endings) == 1 else _CLAIMED_FREE
+    rows = transaction.execute(statement, {"messages": [one.claimed.message_id for one in endings]})
+    held = {message: (claims, state) for message, claims, state in rows}
+    return [
+        held[one.message_id] in {(one.number, state) for state in _ASKED}
+        if one.message_id in held
+        else None
+        for one, _, _ in endings
+    ]
+
+
+def _outcomes(
+    store: Store, endings: Sequence[Ending], now: datetime
+) -> Mapping[Update, list[dict[str, object]]]:
+    """Give the statements that keep reports in attempts and messages, and their values."""
+    outcomes: defaultdict[Update, list[dict[str, object]]] = defaultdict(list)
+    for claimed, report, delay in endings:
+        outcomes[_END_ATTEMPT].append(_ended(claimed, report, now))
+        statement, values = _outcome(store, report, now, delay)
+        fence = {"message": claimed.message_id, "number": claimed.number}
+        outcomes[statement].append(values | fence)
+    return outcomes
 
 
 def _outcome(
@@ -623,6 +671,12 @@ _END_ATTEMPT = (
     .where(SendAttempt.id == bindparam("attempt"))
     .values(ended_at=bindparam("now"), result=bindparam("how"), code=bindparam("as"))
 )
+_CLAIMED = (
+    select(Message.id, Message.claims, Message.state)
+    .where(Message.id.in_(bindparam("messages", expanding=True)))
+    .with_for_update()
+)
+_CLAIMED_FREE = _CLAIMED.with_for_update(skip_locked=True)
 _FENCE = and_(
     Message.id == bindparam("message"),
     Message.claims == bindparam("number"),

@@ -19,9 +19,10 @@ import structlog
 from shared import outbox, providers
 from shared.clock import Chance
 from shared.errors import DrainedError, StoreDownError
-from shared.outbox import Claim, Report, Result, TemplateError
+from shared.outbox import Claim, Ending, Report, Result, TemplateError
 from shared.rules import Outbox
 from shared.store import Store
+from shared.together import Together
 from sms import metrics, wakeups
 from sms.breaker import Patience
 from sms.lane import Lane, Standing
@@ -79,6 +80,7 @@ class Dispatcher:
         self._store_answered = False
         self._unanswered: set[Callable[..., object]] = set()  # each when it was last asked for
         self._under_way: set[asyncio.Task[None]] = set()
+        self._endings = Together(self._finish_all, self._pace.at_once)
 
     @property
     def working(self) -> bool:
@@ -227,7 +229,9 @@ class Dispatcher:
         lane.under_way += 1  # nobody else may take that place meanwhile
         following = None
         try:
-            following = await self._insist(outbox.pass_on, self._store, claim, report, lane.name)
+            following = await self._insist(
+                lambda: self._in_pool(outbox.pass_on, self._store, claim, report, lane.name)
+            )
         except DrainedError:
             lane.drained = True
         except Exception:  # then it is queued
@@ -240,9 +244,9 @@ class Dispatcher:
         """Keep a report; one of several providers that throttles us holds up no message."""
         rules, chance = self._store.rules.outbox, self._store.chance
         least = 0 if len(self._lanes) > 1 else report.retry_after or 0
-        delay = max(backoff(rules, claim.failures, chance), least)
+        ending = Ending(claim, report, max(backoff(rules, claim.failures, chance), least))
         try:
-            in_time = await self._insist(outbox.finish, self._store, claim, report, delay)
+            in_time = await self._insist(lambda: self._finish(ending))
         except Exception:  # then the lease ends, and it is looked up
             log.exception("report_not_kept", attempt=str(claim.attempt_id))
             return
@@ -258,6 +262,17 @@ class Dispatcher:
             code=report.code,
             **more,
         )
+
+    async def _finish(self, ending: Ending) -> bool:
+        """Keep a report beside others that come at once; by itself if that fails."""
+        with suppress(Exception):  # whatever it is may be another's, and comes again if it is not
+            if (in_time := await self._endings.ask(ending)) is not None:
+                return in_time
+        [in_time] = await self._finish_all([ending])
+        return bool(in_time)
+
+    async def _finish_all(self, endings: Sequence[Ending]) -> Sequence[bool | None]:
+        return await self._in_pool(outbox.finish_all, self._store, endings)
 
     async def _settle(self) -> bool:
         """Ask what became of uncertain messages, and only then move on what waits for time."""
@@ -319,12 +334,12 @@ class Dispatcher:
         if late:
             await asyncio.wait(late, timeout=self._pace.stop)
 
-    async def _insist(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _insist(self, tell: Callable[[], Awaitable[T]]) -> T:
         """Tell the store, however long it is away: nobody else knows it."""
         delays = self._store_delays()
         while True:
             try:
-                return await self._in_pool(function, *args, **kwargs)
+                return await tell()
             except StoreDownError:
                 await asyncio.sleep(next(delays))
 

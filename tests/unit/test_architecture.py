@@ -185,7 +185,8 @@ def test_asyncio_is_of_the_edges_only() -> None:
         if any(name.split(".")[0] == "asyncio" for name in _imports(tree))
     }
     assert {place for place in users if not place.startswith(("sms/", "svi/"))} == {
-        "shared/api/http.py"
+        "shared/api/http.py",
+        "shared/together.py",
     }
 
 

@@ -6,7 +6,7 @@ import resource
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +23,7 @@ from shared.database import Database
 from shared.errors import StoreDownError
 from shared.keyring import KeyRing
 from shared.models import Message, MessageState, Priority, Route
-from shared.outbox import Report, Result
+from shared.outbox import Ending, Report, Result
 from shared.resets import Template
 from shared.rules import Outbox
 from shared.secret import Secret
@@ -424,7 +424,7 @@ async def test_a_database_that_goes_and_comes_back_loses_no_report(
 ) -> None:
     """Only the dispatcher knows that the provider accepted: it keeps at it."""
     away = True
-    finish, claim = outbox.finish, outbox.claim
+    finish, claim = outbox.finish_all, outbox.claim
 
     def unless_away(function: object) -> object:
         def call(*arguments: object, **which: object) -> object:
@@ -437,7 +437,7 @@ async def test_a_database_that_goes_and_comes_back_loses_no_report(
     provider = MoodyProvider()
     queued = queue(store)
     with capture_logs() as logs:
-        monkeypatch.setattr(outbox, "finish", unless_away(finish))
+        monkeypatch.setattr(outbox, "finish_all", unless_away(finish))
         async with dispatching(store, provider) as dispatcher:
             await until(lambda: provider.asked)
             monkeypatch.setattr(outbox, "claim", unless_away(claim))
@@ -497,7 +497,7 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away(
     def away(*_: object) -> None:
         raise StoreDownError("database: away")
 
-    monkeypatch.setattr(outbox, "finish", away)
+    monkeypatch.setattr(outbox, "finish_all", away)
     provider = MoodyProvider(hangs)
     queued = [queue(store), queue(store)]
     pace = Pace(poll=0.005, look_up=1, stop=0.1, store_first=0.01)
@@ -526,15 +526,15 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
 async def test_a_report_that_can_not_be_kept_leaves_the_lease_to_end(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish = outbox.finish
-    faults = [ValueError("a bug")]
+    finish = outbox.finish_all
+    faults = [ValueError("a bug")] * 2  # beside others, then by itself
 
-    def fails_once(*arguments: object) -> object:
+    def fails(*arguments: object) -> object:
         if faults:
             raise faults.pop()
         return finish(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(outbox, "finish", fails_once)
+    monkeypatch.setattr(outbox, "finish_all", fails)
     provider = MoodyProvider(fate=ACCEPTED)
     queued = queue(store)
     async with dispatching(store, provider):
@@ -544,6 +544,27 @@ async def test_a_report_that_can_not_be_kept_leaves_the_lease_to_end(
         clock.advance(timedelta(seconds=store.rules.outbox.lease_seconds))
         await settled(store, queued, MessageState.ACCEPTED)
     assert len(provider.asked) == 1
+
+
+async def test_a_report_that_can_not_be_kept_does_no_harm_to_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = outbox.finish_all
+    queued = [queue(store) for _ in range(4)]
+    together: list[int] = []
+
+    def fails_with_the_first(store: Store, endings: Sequence[Ending]) -> object:
+        together.append(len(endings))
+        if queued[0] in {one.claimed.message_id for one in endings}:
+            raise ValueError("a bug")
+        return finish(store, endings)
+
+    monkeypatch.setattr(outbox, "finish_all", fails_with_the_first)
+    async with dispatching(store, MoodyProvider()):
+        for one in queued[1:]:
+            await settled(store, one, MessageState.ACCEPTED)
+    assert state(store, queued[0]) == MessageState.SENDING
+    assert max(together) > 1
 
 
 # A clock that is wrong: nothing is sent twice for that, nor waits for ever

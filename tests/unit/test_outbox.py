@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -11,7 +12,7 @@ from sqlalchemy import select, update
 
 from shared import outbox
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
-from shared.outbox import Claim, Rendered, Report, Result
+from shared.outbox import Claim, Ending, Rendered, Report, Result
 from shared.store import Store
 from tests.store import OWNER, FakeClock, execute
 
@@ -501,6 +502,39 @@ def test_a_report_after_the_next_claim_is_fenced_off(store: Store, clock: FakeCl
     assert get(store, story.message_id).state == MessageState.SENDING
     assert finish(store, story.claims[1], Result.ACCEPTED) is True
     assert attempts(store) == [(1, "refused"), (2, "accepted")]
+
+
+def test_reports_are_kept_together(store: Store) -> None:
+    """Each as it would be by itself."""
+    for _ in Result:
+        add(store)
+    claims = claim(store)
+    reports = [Report(result, "30003", provider_id=f"SM{result}") for result in Result]
+    endings = [Ending(*pair, DELAY) for pair in zip(claims, reports, strict=True)]
+    endings.append(Ending(replace(claims[0], number=2), reports[1], DELAY))  # its lease was lost
+    assert outbox.finish_all(store, endings) == [True, True, True, True, False]
+    assert [get(store, one.message_id).state for one in claims] == [
+        MessageState.ACCEPTED,
+        MessageState.QUEUED,
+        MessageState.REFUSED,
+        MessageState.UNCERTAIN,
+    ]
+    assert get(store, claims[0].message_id).provider_id == "SMaccepted"
+
+
+def test_of_several_reports_none_waits_for_a_message_that_somebody_holds(store: Store) -> None:
+    """That one alone is not kept, whole: its attempt neither. SQLite's writers are alone anyway."""
+    if store.database.sqlite:
+        return
+    for _ in range(3):
+        add(store)
+    claims = claim(store)
+    endings = [Ending(one, Report(Result.ACCEPTED), DELAY) for one in claims]
+    with store.database.write() as other:
+        other.get_one(Message, claims[1].message_id, with_for_update=True)
+        assert outbox.finish_all(store, endings) == [True, None, True]
+    assert sorted(result or "" for _, result in attempts(store)) == ["", "accepted", "accepted"]
+    assert outbox.finish_all(store, endings[1:2]) == [True]
 
 
 def test_a_report_of_a_message_that_ended_changes_nothing(store: Store, clock: FakeClock) -> None:
