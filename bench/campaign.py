@@ -86,7 +86,7 @@ async def _measure(store: Store) -> tuple[list[float], float]:
         ThreadPoolExecutor(POOL_SIZE) as callers,
         ThreadPoolExecutor(DISPATCHER_THREADS) as pool,
     ):
-        dispatcher = Dispatcher(store, provider, Templates.load(), pool)
+        dispatcher = Dispatcher(store, [provider], Templates.load(), pool)
         running = asyncio.create_task(dispatcher.run())
         requests, began = [], time.perf_counter()
         for number in range(CODES):

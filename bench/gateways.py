@@ -26,7 +26,7 @@ from tests.postgresql import PostgresqlServer
 
 SVI = str(Path(sys.executable).with_name("svi"))
 TEMPLATE = "notice.message-a-lire"
-TEXT = Templates.load().render(TEMPLATE, {})
+TEXT = Templates.load().render(TEMPLATE, {}).text
 KEY_LIFE = timedelta(days=1)
 ACCOUNT = {"system_id": "caf", "password": "secret"}  # to the SMSC
 

@@ -5,12 +5,12 @@ back its own alone.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, select
+from sqlalchemy import Connection, Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from shared import outbox
@@ -36,32 +36,38 @@ class Order:
     life: timedelta
 
 
-def send(store: Store, client: str, order: Order, deed: UUID | None = None) -> UUID:
-    """Put a message into the outbox; give its id.
-
-    That is `deed`, if it is given: a message that is there already is not sent again.
-    """
-    message_id, now = deed or uuid4(), store.clock()
-    content = json.dumps(dict(order.variables))
-    insert = sqlite.insert if store.database.sqlite else postgresql.insert
-    queued = insert(Message).values(
-        id=message_id,
-        route=Route.SMS,
-        template=order.template,
-        priority=Priority.NOTICE,
-        client=client,
-        known_caller=False,
-        destination_sealed=outbox.seal(store, message_id, "destination", order.to),
-        content_sealed=outbox.seal(store, message_id, "content", content),
-        state=MessageState.QUEUED,
-        created_at=now,
-        expires_at=now + order.life,
-        next_at=now,
-    )
+def send(store: Store, client: str, order: Order) -> UUID:
+    """Put a message into the outbox; give its id."""
+    message_id = uuid4()
     with store.database.begin() as transaction:
-        transaction.execute(queued.on_conflict_do_nothing())
-        outbox.announce(store, transaction)
+        put(store, transaction, [draft(store, client, order, message_id)])
     return message_id
+
+
+def draft(store: Store, client: str, order: Order, message_id: UUID) -> dict[str, object]:
+    """Give the row of a message, for `put`."""
+    now, content = store.clock(), json.dumps(dict(order.variables))
+    return {
+        "id": message_id,
+        "route": Route.SMS,
+        "template": order.template,
+        "priority": Priority.NOTICE,
+        "client": client,
+        "known_caller": False,
+        "destination_sealed": outbox.seal(store, message_id, "destination", order.to),
+        "content_sealed": outbox.seal(store, message_id, "content", content),
+        "state": MessageState.QUEUED,
+        "created_at": now,
+        "expires_at": now + order.life,
+        "next_at": now,
+    }
+
+
+def put(store: Store, transaction: Connection, drafts: Sequence[Mapping[str, object]]) -> None:
+    """Put messages into the outbox; one that is there already is not sent again."""
+    if drafts:
+        transaction.execute(_PUT_SQLITE if store.database.sqlite else _PUT_POSTGRESQL, list(drafts))
+        outbox.announce(store, transaction)
 
 
 def find(store: Store, client: str, message_id: UUID) -> Message | None:
@@ -82,3 +88,8 @@ def cancel(store: Store, client: str, message_id: UUID) -> Message | None:
 
 def _of_client(client: str, message_id: UUID) -> Select[Message]:
     return select(Message).where(Message.id == message_id, Message.client == client)
+
+
+# Built once.
+_PUT_SQLITE = sqlite.insert(Message).on_conflict_do_nothing()
+_PUT_POSTGRESQL = postgresql.insert(Message).on_conflict_do_nothing()

@@ -9,12 +9,12 @@ after any call whose answer was lost; D05 and D06 count both. What is named by `
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
 
@@ -72,6 +72,31 @@ def deed(store: Store, request: Request) -> UUID:
     """Name what a request makes: done a second time, it finds what it made the first time."""
     whole = "\x1f".join([request.client, request.key, request.content])
     return UUID(bytes=store.keys.index("idempotent-deed", whole)[:16], version=4)
+
+
+def keep_first(
+    store: Store, transaction: Connection, answered: Sequence[tuple[Request, Answer]]
+) -> list[bool]:
+    """Keep the answers of requests that were never made before; say which these are.
+
+    In the transaction that does what they ask: so none of them is ever under way.
+    """
+    now = store.clock()
+    ours = {(request.client, request.key): at for at, (request, _) in enumerate(answered)}
+    rows = [
+        {
+            "client": request.client,
+            "key": request.key,
+            "request_mac": store.keys.index("idempotent-request", request.content),
+            "at": now,
+            "status": answer.status,
+            "answer_sealed": store.keys.seal(answer.body, *binding(request)),
+        }
+        for request, answer in (answered[at] for _, at in sorted(ours.items()))
+    ]
+    insert = _KEEP_SQLITE if store.database.sqlite else _KEEP_POSTGRESQL
+    first = {ours[client, key] for client, key in transaction.execute(insert, rows)}
+    return [at in first for at in range(len(answered))]
 
 
 def purge(transaction: Transaction, now: datetime) -> None:
@@ -145,3 +170,12 @@ def _ours(request: Request, reserved: datetime) -> ColumnElement[bool]:
 def binding(request: Request | IdempotentRequest) -> tuple[str, ...]:
     """A kept answer opens for its own request only (D13)."""
     return ("idempotent_request", request.client, request.key)
+
+
+# Built once: to build one takes longer than to run it. Whoever is inserting the same is waited for.
+_KEEP_SQLITE, _KEEP_POSTGRESQL = (
+    insert(IdempotentRequest)
+    .on_conflict_do_nothing()
+    .returning(IdempotentRequest.client, IdempotentRequest.key)
+    for insert in (sqlite.insert, postgresql.insert)
+)

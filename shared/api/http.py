@@ -22,7 +22,7 @@ from aiohttp import web
 from shared import apikeys
 from shared.api import problems
 from shared.api.bodies import JSON, B, parse, parse_path, parse_query
-from shared.api.operation import Incoming, perform
+from shared.api.operation import Incoming, perform, perform_all
 from shared.api.problems import PROBLEM_JSON, Fault, Problem, ProblemError, body_of
 from shared.api.routes import IDEMPOTENCY_KEY, Call, Route, decode_token
 from shared.apikeys import Holder
@@ -31,6 +31,7 @@ from shared.errors import StoreDownError
 from shared.idempotency import Answer
 from shared.resets import RequestLostError
 from shared.store import Store
+from shared.together import Together
 
 BODY_SECONDS = 5.0
 HEADER_SECONDS = 30.0  # for a request to begin and its header to end; also idle connections
@@ -46,6 +47,7 @@ ALWAYS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -62,7 +64,7 @@ def application(
     by_path: defaultdict[str, dict[str, Route[Any]]] = defaultdict(dict)
     for route in routes:
         by_path[route.path][route.method] = route
-    edge = _Edge(store, pool, texts)
+    edge = _Edge(store, pool, routes, texts)
     for path, methods in by_path.items():
         app.router.add_route("*", path, partial(edge.answer, methods), expect_handler=_expected)
     app.router.add_route("*", "/{path:.*}", partial(edge.answer, {}), expect_handler=_expected)
@@ -149,11 +151,19 @@ class _InFlight:
 class _Edge:
     """Checks a request and has the pool do it."""
 
-    def __init__(self, store: Store, pool: Executor, texts: Texts) -> None:
+    def __init__(
+        self, store: Store, pool: Executor, routes: Sequence[Route[Any]], texts: Texts
+    ) -> None:
         self._store = store
         self._pool = pool
         self._texts = texts
         self._in_flight = _InFlight()
+        self._holders = self._together(partial(apikeys.holders, store))
+        self._drafts = {
+            route.path: self._together(partial(perform_all, route.draft))
+            for route in routes
+            if route.draft is not None
+        }
 
     async def answer(
         self, methods: Mapping[str, Route[Any]], request: web.Request
@@ -184,10 +194,18 @@ class _Edge:
         holder = await self._holder(route, request)
         with self._in_flight.one_of(holder.client):
             incoming = await self._incoming(route, holder, request)
-            answer = await self._in_pool(partial(perform, route, incoming))
+            answer = await self._answer(route, incoming)
         asked = f"{route.method} {route.path}"
         log.info("api_answered", client=holder.client, asked=asked, status=answer.status)
         return _response(answer)
+
+    async def _answer(self, route: Route[Any], incoming: Incoming) -> Answer:
+        """Have a request done; where the route allows it beside others that come at once."""
+        if route.draft is not None:
+            answer = await self._drafts[route.path].ask(incoming)
+            if answer is not None:
+                return answer
+        return await self._in_pool(partial(perform, route, incoming))
 
     async def _holder(self, route: Route[Any], request: web.Request) -> Holder:
         """Say whose key this is, if one is needed; ProblemError if it does not open the route."""
@@ -195,7 +213,7 @@ class _Edge:
             return Holder("", frozenset())
         header = BEARER.fullmatch(_only(request, "Authorization"))
         key = header[1] if header else ""
-        holder = await self._in_pool(partial(apikeys.holder, self._store, key))
+        holder = await self._holders.ask(key)
         if holder is None:
             raise ProblemError(problems.KEY_REFUSED)
         if route.scope not in holder.scopes:
@@ -219,6 +237,14 @@ class _Edge:
             key,
             "\x1f".join([request.method, request.path, token.hex(), body.decode()]),
         )
+
+    def _together(self, work: Callable[[Sequence[Q]], Sequence[T]]) -> Together[Q, T]:
+        """Have the pool do what comes at once in one go."""
+
+        async def do(asked: Sequence[Q]) -> Sequence[T]:
+            return await self._in_pool(partial(work, asked))
+
+        return Together(do, MOST_AT_A_TIME)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

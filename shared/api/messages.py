@@ -1,5 +1,6 @@
 """Messages from templates of the installation's own: sent, followed, cancelled."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from http import HTTPMethod, HTTPStatus
 from typing import Annotated
@@ -71,13 +72,20 @@ class MessageView(BaseModel):
 
 
 def _send(call: Call, body: MessageRequest) -> Answer:
+    answer, message = _draft(call, body)
+    with call.store.database.begin() as transaction:
+        client_messages.put(call.store, transaction, [message])
+    return answer
+
+
+def _draft(call: Call, body: MessageRequest) -> tuple[Answer, Mapping[str, object]]:
     order = body.order(timedelta(hours=call.store.rules.reset.message_hours))
     misfits = call.texts.judge(order.template, order.variables)
     if misfits:
         faults = [Fault(field=misfit.where, reason=misfit.reason) for misfit in misfits]
         raise ProblemError(problems.INVALID, faults)
-    message_id = client_messages.send(call.store, call.client, order, call.deed)
-    return Answer(HTTPStatus.ACCEPTED, MessageTaken(id=message_id))
+    message = client_messages.draft(call.store, call.client, order, call.deed)
+    return Answer(HTTPStatus.ACCEPTED, MessageTaken(id=call.deed)), message
 
 
 def _show(call: Call, asked: OneMessage) -> Answer:
@@ -100,6 +108,7 @@ ROUTES = (
         path="/v1/messages",
         summary="Send a message from a template of the installation's own",
         handle=_send,
+        draft=_draft,
         request=MessageRequest,
         answers={HTTPStatus.ACCEPTED: MessageTaken},
         problems=(problems.INVALID,),  # a template, its variables

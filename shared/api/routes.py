@@ -61,6 +61,10 @@ class Answer:
     content: BaseModel | None = None
 
 
+Draft = Callable[[Call, B], tuple[Answer, Mapping[str, object]]]
+"""Gives what a handler answers, and the message that it puts into the outbox."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[B]):
     """One operation. Its handler is plain blocking code on the store, run in the pool."""
@@ -75,6 +79,7 @@ class Route(Generic[B]):
     scope: Scope | None  # None: anybody may ask, without a key
     in_session: bool = False  # the X-Session header says for whom
     largest_body: int = LARGEST_BODY
+    draft: Draft[B] | None = None  # where it does no more: what comes at once is one transaction
 
     @property
     def changes(self) -> bool:

@@ -6,17 +6,17 @@ And a message that is cancelled at the instant of its sending is either.
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from signal import SIGKILL
-from typing import Any, NoReturn
 from unittest import mock
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from shared import client_messages, idempotency, outbox
 from shared.api.messages import ROUTES, MessageRequest
@@ -25,6 +25,7 @@ from shared.api.problems import ProblemError
 from shared.api.routes import Call
 from shared.client import ApiError, Opened, StoreClient, Visitor
 from shared.client_messages import Order
+from shared.database import Database
 from shared.errors import StoreDownError
 from shared.idempotency import Answer, Request, UnderWayError
 from shared.models import AuditEntry, Credential, LoginSession, Message, SendAttempt, WebAccount
@@ -141,14 +142,16 @@ def test_a_commit_whose_outcome_nobody_knows_is_one_message(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database went away as it committed: the request is free again, and is repeated."""
-    send = client_messages.send
+    begin = Database.begin
 
-    def send_and_lose(*order: Any) -> NoReturn:
-        send(*order)
+    @contextmanager
+    def begin_and_lose(self: Database) -> Iterator[Connection]:
+        with begin(self) as transaction:
+            yield transaction
         raise StoreDownError
 
     with monkeypatch.context() as lossy:
-        lossy.setattr(client_messages, "send", send_and_lose)
+        lossy.setattr(Database, "begin", begin_and_lose)
         with pytest.raises(StoreDownError):
             perform(ROUTES[0], asked(store))
     [message] = sent(store)
