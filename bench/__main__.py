@@ -20,7 +20,7 @@ PARTS = {
 @click.argument("parts", nargs=-1, type=click.Choice([*PARTS]))
 @click.option("--messages", default=campaign.CAMPAIGN, help="of the campaign; fewer are quicker")
 def main(parts: tuple[str, ...], messages: int) -> None:
-    """Measure the service beside its peers; half an hour on two cores."""
+    """Measure the service beside its peers; about twenty minutes on two cores."""
     runs = PARTS | {"campaign": partial(campaign.run, messages)}
     for part in parts or runs:
         runs[part]()
