@@ -29,11 +29,11 @@ unit: .venv/ready speech
 # What takes a core for long: commands as processes, many processes on one store, upgrades, made-up
 # histories, nights taken back, tampering, and a third party's judgement of the API.
 LONG = $(wildcard tests/protocol/test_parallel_*.py tests/protocol/test_*_command*.py \
-    tests/protocol/test_*_process.py) tests/protocol/test_commands.py \
-    tests/protocol/test_api_parallel.py tests/protocol/test_api_judged.py \
-    tests/protocol/test_api_messages.py tests/protocol/test_metrics.py \
-    tests/protocol/test_moved_calls.py tests/unit/test_audit_seal.py tests/unit/test_clock_jumps.py \
-    tests/unit/test_store_machine.py tests/unit/test_strangers.py tests/unit/test_upgrades.py tests/unit/test_voiding.py
+    tests/protocol/test_*_process.py) \
+    $(addprefix tests/protocol/test_,api_judged.py api_messages.py api_parallel.py commands.py \
+    http_receipts.py metrics.py moved_calls.py) \
+    $(addprefix tests/unit/test_,audit_seal.py campaigns_command.py clock_jumps.py failover.py \
+    message_stats.py rotation.py sms_queue.py store_machine.py strangers.py upgrades.py voiding.py)
 long: .venv/ready speech
 	@tools/packages.sh postgresql fonts-dejavu-core poppler-utils openssl
 	$(BIN)/pytest -q -n 4 $(LONG)

@@ -8,6 +8,7 @@ NUMBER = re.compile(r"[0-9]{7}")  # numéro d'allocataire (D01)
 PROVISIONAL = re.compile(r"P[0-9]{8}")  # identifiant provisoire (R20)
 CAISSE = re.compile(r"(?!20$|64$)(?:0[1-9]|[1-8][0-9]|9[0-5]|2A|2B|97[1-46]|64[12])")  # D01
 LONGEST_MAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+LONGEST_LOCAL_PART = 64  # 4.5.3.1.1
 # A mail address that needs neither quotes nor an extension of SMTP: nothing in it can end a line or
 # a header.
 MAIL = re.compile(
@@ -23,7 +24,9 @@ FRENCH_REGIONS = {*OVERSEAS, "FR", "BL", "MF"}  # those of the numbering plan of
 
 def is_mail(text: str) -> bool:
     """Say whether `text` has the shape of a mail address."""
-    return len(text) <= LONGEST_MAIL and MAIL.fullmatch(text) is not None
+    local_part, _, _ = text.partition("@")
+    short = len(text) <= LONGEST_MAIL and len(local_part) <= LONGEST_LOCAL_PART
+    return short and MAIL.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:

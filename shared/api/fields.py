@@ -19,6 +19,7 @@ from shared.identifiers import (
     NUMBER,
     PROVISIONAL,
     e164,
+    is_mail,
     takes_sms,
 )
 from shared.incident import CHANNELS
@@ -69,7 +70,7 @@ def _contact(text: str) -> str:
 
 def _mail(text: str) -> str:
     """Give a mail address as it is compared, if it is not too long for one."""
-    if len(text) > LONGEST_MAIL:
+    if not is_mail(text):
         raise PydanticCustomError("string_too_long", "too long")
     return normal_mail(text)
 

@@ -215,7 +215,7 @@ async def test_a_campaign_leaves_places_for_a_password(store: Store) -> None:
     provider = MoodyProvider(*[hangs] * (FAST.at_once - FAST.kept))
     for _ in range(2 * FAST.at_once):
         queue(store, priority=Priority.CAMPAIGN)
-    async with dispatching(store, provider):
+    async with dispatching(store, provider, replace(FAST, stop=0.01)):
         await until(lambda: len(provider.asked) == FAST.at_once - FAST.kept)
         await settled(store, queue(store), MessageState.ACCEPTED)
         assert len(provider.asked) == FAST.at_once - FAST.kept + 1
