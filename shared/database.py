@@ -30,6 +30,7 @@ from shared.errors import StoreDownError, StoreError
 from shared.schema import Report, Schema
 
 WAIT_SECONDS = 5  # for a lock, a connection or a statement; then the caller hears an apology
+SURVEY_SECONDS = 600  # for a statement that an admin waits for
 MIGRATION_SECONDS = 600  # for another process to have migrated
 POOL_SIZE = 32
 MIGRATING = b"migrate!"  # key of the lock that one process holds while it migrates
@@ -62,11 +63,16 @@ class Database:
         self._writer = threading.Lock()
 
     @contextmanager
-    def read(self) -> Iterator[Transaction]:
-        """Open a transaction that only reads; StoreDownError if the database is away."""
+    def read(self, *, patient: bool = False) -> Iterator[Transaction]:
+        """Open a transaction that only reads; StoreDownError if the database is away.
+
+        A `patient` one is an admin's, who waits for what goes through millions of rows.
+        """
         with _named_errors(), self.engine.connect() as connection:
             if self.sqlite:
                 connection.exec_driver_sql("BEGIN")
+            elif patient:
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{SURVEY_SECONDS}s'")
             with Transaction(connection, expire_on_commit=False) as transaction:
                 yield transaction
 

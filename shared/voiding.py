@@ -176,7 +176,7 @@ def void(
     for account in _to_replace(store, window):
         _replace(store, window, account, origin)
     report(len(left), len(left))
-    with store.database.read() as transaction:
+    with store.database.read(patient=True) as transaction:
         counts = transaction.execute(
             _entries(window, VoidedEntry.result, func.count())
             .join(VoidedEntry, VoidedEntry.audit_id == AuditEntry.id)
@@ -187,7 +187,7 @@ def void(
 
 def by_hand(store: Store, window: Window) -> list[ByHand]:
     """Give what could not be undone, the oldest first."""
-    with store.database.read() as transaction:
+    with store.database.read(patient=True) as transaction:
         rows = transaction.execute(
             _entries(window, Account.caisse, Account.number, AuditEntry.event, AuditEntry.at)
             .join(VoidedEntry, VoidedEntry.audit_id == AuditEntry.id)
@@ -214,7 +214,7 @@ def concerned(
     )
     if except_changed_before is not None:
         people = people.where(not_(_had_chosen(except_changed_before)))
-    with store.database.read() as transaction:
+    with store.database.read(patient=True) as transaction:
         for row in transaction.execute(people):
             yield Concerned(
                 caisse=row.caisse,
@@ -276,7 +276,7 @@ def _had_chosen(instant: datetime) -> ColumnElement[bool]:
 
 def _left(store: Store, window: Window) -> Sequence[int]:
     """Give the changes that nothing was done about yet, the newest first."""
-    with store.database.read() as transaction:
+    with store.database.read(patient=True) as transaction:
         return transaction.scalars(
             _entries(window, AuditEntry.id)
             .outerjoin(VoidedEntry, VoidedEntry.audit_id == AuditEntry.id)
@@ -453,7 +453,7 @@ def _end_codes(store: Store, window: Window) -> None:
 
 def _to_replace(store: Store, window: Window) -> Sequence[Account]:
     """Give the dossiers whose password was revoked and not replaced yet."""
-    with store.database.read() as transaction:
+    with store.database.read(patient=True) as transaction:
         return transaction.scalars(
             select(Account)
             .where(Account.id.in_(_revoked(window, AuditEntry.account_id)))
@@ -469,7 +469,7 @@ def _replace(store: Store, window: Window, account: Account, origin: Origin) -> 
     if not store.rules.may_log_in(*lives.PHONE_LOGIN, store.clock()):
         return
     revoked = _revoked(window, AuditEntry.id).where(AuditEntry.account_id == account.id)
-    with store.database.read() as transaction:
+    with store.database.read(patient=True) as transaction:
         since = transaction.scalar(
             select(func.min(VoidedEntry.at)).where(VoidedEntry.audit_id.in_(revoked))
         )

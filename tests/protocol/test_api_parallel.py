@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from signal import SIGKILL
+from typing import Any
 from unittest import mock
 from uuid import UUID
 
@@ -142,16 +143,23 @@ def test_a_commit_whose_outcome_nobody_knows_is_one_message(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database went away as it committed: the request is free again, and is repeated."""
-    begin = Database.begin
+    begin, put = Database.begin, client_messages.put
+    lost: list[Connection] = []
 
     @contextmanager
     def begin_and_lose(self: Database) -> Iterator[Connection]:
         with begin(self) as transaction:
             yield transaction
-        raise StoreDownError
+        if transaction in lost:
+            raise StoreDownError
+
+    def put_and_lose(store: Store, transaction: Connection, drafts: Any) -> None:
+        put(store, transaction, drafts)
+        lost.append(transaction)
 
     with monkeypatch.context() as lossy:
         lossy.setattr(Database, "begin", begin_and_lose)
+        lossy.setattr(client_messages, "put", put_and_lose)
         with pytest.raises(StoreDownError):
             perform(ROUTES[0], asked(store))
     [message] = sent(store)

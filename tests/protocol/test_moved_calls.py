@@ -241,9 +241,9 @@ def test_who_was_moved_hears_why_and_reaches_the_adviser_of_the_caisse(
     assert moved.heard == ANNOUNCED
     assert moved.variables == {"SVI_NEXT": "adviser", "SVI_PLATFORM": f"caisse-{CAISSE}"}
     assert service.outcomes() == ["closed", "closed"]
-    second = records(service.store)[-1]
+    by_steps = {tuple(step for step, *_ in one.steps): one for one in records(service.store)}
+    second = by_steps["session_ended", "incident", "adviser"]
     assert (second.line, second.caisse) == ("3230", CAISSE)
-    assert [step for step, *_ in second.steps] == ["session_ended", "incident", "adviser"]
     with service.store.database.read() as transaction:
         still_open = select(func.count()).where(LoginSession.ended_at.is_(None))
         assert transaction.scalars(still_open).one() == 0

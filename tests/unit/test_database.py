@@ -128,6 +128,18 @@ def test_bare_statements_are_whole_or_nothing(database: Database) -> None:
         assert transaction.scalars(select(Epoch.value)).all() == [0]
 
 
+@pytest.mark.parametrize(("patient", "allowed"), [(False, "5s"), (True, "10min")])
+def test_who_waits_for_much_may_wait_longer(
+    postgresql_database: Database, *, patient: bool, allowed: str
+) -> None:
+    """Callers hear an apology after 5 s; an admin's survey of a bad night takes its time (D15)."""
+    for _ in range(2):  # and leaves the connection as it was
+        with postgresql_database.read(patient=patient) as transaction:
+            assert transaction.scalar(text("SHOW statement_timeout")) == allowed
+        with postgresql_database.read() as transaction:
+            assert transaction.scalar(text("SHOW statement_timeout")) == "5s"
+
+
 def test_a_read_changes_nothing(database: Database) -> None:
     with database.read() as transaction:
         transaction.add(_account())
