@@ -53,6 +53,12 @@ class CampaignTexts:
             return 0
         return 1 if plan.text is None else len(gsm7.segments(plan.text))
 
+    def can_be_answered(self, plan: Plan) -> bool:
+        """Say whether whoever gets it can write STOP to its sender (R24, D14)."""
+        texts = self.templates[plan.route]
+        sender = plan.sender or texts.sender(plan.template)
+        return plan.route is not Route.SMS or sender in texts.numbers
+
     def _of_sender(self, plan: Plan) -> Iterator[Misfit]:
         """Let nobody write under a name that the installation does not use (D14)."""
         if plan.sender is None:

@@ -155,7 +155,7 @@ def create(name: str, file: Path, **given: Any) -> None:
         judged = import_file(file, take, "importé")
     except NameTakenError:
         raise click.ClickException(f"{name} : une campagne a déjà ce nom") from None
-    _echo_survey(judged, texts.segments(plan))
+    _echo_survey(judged, texts, plan)
     click.echo(f"prête ; pour l'envoyer : svi campaigns start {name}")
 
 
@@ -177,9 +177,8 @@ def check(file: Path, **given: Any) -> None:
         rules, end = store.rules.campaign, judged.end(store)
     for finding in judged.findings:
         click.echo(f"{file} : {finding}", err=True)
-    segments = texts.segments(plan)
-    _echo_survey(judged, segments)
-    click.echo(_cost(rules, judged.by_zone.total(), segments))
+    _echo_survey(judged, texts, plan)
+    click.echo(_cost(rules, judged.by_zone.total(), texts.segments(plan)))
     click.echo(f"commencée maintenant, finie vers le {in_french(end)} (heure de Paris)")
     if judged.findings:
         sys.exit(1)
@@ -216,14 +215,14 @@ def show(name: str, follow: bool) -> None:
         where = store_campaigns.progress(store, campaign.id)
         rate = where.per_second or store.rules.campaign.per_second
         end = campaign_hours.end_of(store.rules.campaign, where.waiting, store.clock(), rate)
-    click.echo(f"{'état':<20}{STATES[campaign.state]}")
-    click.echo(f"{'destinataires':<20}{where.total}")
+    click.echo(f"{'état':<22}{STATES[campaign.state]}")
+    click.echo(f"{'destinataires':<22}{where.total}")
     for state, words in COUNTS.items():
         if state in where.by_state:
-            click.echo(f"  {words:<18}{where.by_state[state]}")
+            click.echo(f"  {words:<20}{where.by_state[state]}")
     if campaign.state == CampaignState.RUNNING:
-        click.echo(f"{'messages/seconde':<20}{where.per_second:.1f}")
-        click.echo(f"{'fin estimée':<20}{in_french(end)} (heure de Paris)")
+        click.echo(f"{'messages/seconde':<22}{where.per_second:.1f}")
+        click.echo(f"{'fin estimée':<22}{in_french(end)} (heure de Paris)")
 
 
 @campaigns.command()
@@ -337,11 +336,17 @@ def _cost(rules: CampaignRules, messages: int, segments: int) -> str:
     return f"{messages * segments} SMS, environ {euros} €" if segments else "sans coût par message"
 
 
-def _echo_survey(judged: Survey, segments: int) -> None:
+def _echo_survey(judged: Survey, texts: CampaignTexts, plan: Plan) -> None:
+    segments = texts.segments(plan)
     click.echo(
         f"{judged.by_zone.total()} destinataire(s), {judged.duplicates} en double,"
         f" {judged.opted_out} opposé(s)" + (f", {segments} SMS chacun" if segments else "")
     )
+    if not texts.can_be_answered(plan):
+        click.echo(
+            "attention : personne ne peut répondre STOP à cet expéditeur ;"
+            " --sender prend un numéro de [inbound] dans le fichier des modèles"
+        )
 
 
 def _as_dict(store: Store, campaign: Campaign) -> dict[str, Any]:

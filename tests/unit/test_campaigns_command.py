@@ -80,6 +80,14 @@ def test_a_file_becomes_a_campaign_that_waits_to_be_started(store: Store, file: 
     assert campaigns.feed(store) == 0
 
 
+@pytest.mark.usefixtures("store")
+def test_it_is_said_where_nobody_can_answer_stop(file: Path) -> None:
+    """R24, D14: a name has no telephone that a reply could come to."""
+    unheard = "personne ne peut répondre STOP"
+    assert unheard in svi("check", *SAY, "--csv", str(file)).output
+    assert unheard not in svi("check", *SAY, "--sender", "36180", "--csv", str(file)).output
+
+
 def test_a_dry_run_says_what_it_would_come_to_and_keeps_nothing(store: Store, file: Path) -> None:
     gone = Contact(Route.SMS, mobiles(1)[0])
     execute(store, lambda tx: opt_outs.add(store, tx, gone, Source.COMMAND))
@@ -125,7 +133,7 @@ async def test_from_the_file_to_the_telephones(store: Store, file: Path) -> None
     assert sorted(asked.destination for asked in provider.asked) == sorted(mobiles(3))
     shown = svi("show", "rentree", "--follow").output
     assert "terminée" in shown
-    assert "acceptés          3" in shown
+    assert "acceptés            3" in shown
 
 
 def test_those_who_wait_for_their_turn_hide_no_message(store: Store, file: Path) -> None:
