@@ -86,6 +86,7 @@ class Claim:
     number: int
     template: str
     queued_at: datetime
+    expires_at: datetime
     destination: str = field(repr=False)
     text: Secret
     failures: int
@@ -412,6 +413,7 @@ class _Held(NamedTuple):
     id: UUID
     template: str
     created_at: datetime
+    expires_at: datetime
     destination_sealed: bytes | None
     content_sealed: bytes | None
     text_sealed: bytes | None
@@ -508,6 +510,7 @@ def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) 
         number=number,
         template=held.template,
         queued_at=held.created_at,
+        expires_at=held.expires_at,
         destination=_open(store, held.id, "destination", held.destination_sealed),
         text=Secret(text),
         failures=held.failures,
@@ -618,6 +621,7 @@ _HELD = (
     Message.id,
     Message.template,
     Message.created_at,
+    Message.expires_at,
     Message.destination_sealed,
     Message.content_sealed,
     Message.text_sealed,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -32,6 +33,7 @@ from sms.templates import Templates
 P = ParamSpec("P")
 T = TypeVar("T")
 
+LEAST_LIFE = timedelta(seconds=1)  # of a message, as its provider is told
 DOUBTS = 128  # looked up in one round, those nearest to their repeat first
 JITTER_STEPS = 1000
 
@@ -320,6 +322,7 @@ class Dispatcher:
             text=claim.text,
             sender=claim.sender or self._templates.sender(claim.template),
             message_id=claim.message_id,
+            life=max(claim.expires_at - self._store.clock(), LEAST_LIFE),
             subject=self._templates.subject(claim.template)
             if claim.subject is None
             else claim.subject,

@@ -1,6 +1,8 @@
 """What the dispatcher asks of whoever carries its messages."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
+from math import ceil
 from typing import Protocol
 from uuid import UUID
 
@@ -17,6 +19,7 @@ class Outgoing:
 
     `destination` is E.164 (`+33…`) or a mail address, `sender` what is shown as its origin.
     `message_id` is the same in each attempt: receivers of mail know a repeat by it (D19).
+    `life` is what is left of it, a second at least: it is not to be delivered later (R15, R24).
     """
 
     attempt_id: UUID
@@ -24,7 +27,13 @@ class Outgoing:
     text: Secret
     sender: str
     message_id: UUID
+    life: timedelta
     subject: str = ""  # of a mail
+
+    @property
+    def life_seconds(self) -> int:
+        """Its life as providers are told it: a second that has begun counts."""
+        return ceil(self.life.total_seconds())
 
 
 @dataclass(frozen=True)

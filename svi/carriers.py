@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -136,18 +135,16 @@ def _opened(
     settings: Settings, store: Store, account: Account, inbox: Inbox, pool: Executor
 ) -> AbstractAsyncContextManager[Provider]:
     """Give one way out for SMS, still to be opened."""
-    validity = timedelta(hours=store.rules.reset.message_hours)
     match account:
         case HttpOperator():
             metrics.know_codes(account.description.name, account.description.codes)
-            return open_http_json(account, validity, store.clock)
+            return open_http_json(account, store.clock)
         case SmppAccount():
             smpp = SmppSettings(
                 account=account,
                 host=settings.smpp_host,
                 port=settings.smpp_port,
                 tls=ssl.create_default_context() if settings.smpp_tls else None,
-                validity=validity,
                 receipt_ids=settings.smpp_receipt_ids,
             )
             keep = partial(_keep_receipt, store, pool)
@@ -156,7 +153,6 @@ def _opened(
             twilio = TwilioSettings(
                 account=account,
                 public_url=settings.public_url,
-                validity=validity,
                 url=settings.twilio_url,
             )
             return open_twilio(twilio)

@@ -27,6 +27,7 @@ PASSWORD = "83927415"
 IN_GROUPS = "8392 7415"  # D14
 VERSION = "1a2b3c4d"  # of a template
 ACCEPTED = Report(Result.ACCEPTED, provider_id="SM1")
+LIFE = timedelta(hours=24)  # of a password
 LONG = 60.0  # seconds of a wait that is not meant to pass
 FAST = Pace(poll=0.005, look_up=0.01, stop=LONG, store_first=0.01, store_longest=0.05)
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from aiohttp import web
@@ -20,7 +19,6 @@ from tests.store import FakeClock
 FOLDER = Path(__file__).with_name("operator_files")
 EXAMPLE = Path(__file__).parents[1] / "docs/operateur-http.toml"
 PUBLIC_URL = "https://sms.example.org"
-VALIDITY = timedelta(hours=24)
 TOKEN = "t0ken-" * 6
 SECRETS = {
     "login": "caf@example.org",
@@ -91,5 +89,5 @@ def described(text: str, url: str, folder: Path) -> HttpOperator:
 @asynccontextmanager
 async def sending(operator: HttpOperator) -> AsyncIterator[HttpJsonProvider]:
     """Open a provider beside the block."""
-    async with open_http_json(operator, VALIDITY, FakeClock()) as provider:
+    async with open_http_json(operator, FakeClock()) as provider:
         yield provider

@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
@@ -74,14 +73,9 @@ class HttpJsonProvider:
     route = Route.SMS
 
     def __init__(
-        self,
-        operator: HttpOperator,
-        validity: timedelta,
-        session: aiohttp.ClientSession,
-        clock: Clock,
+        self, operator: HttpOperator, session: aiohttp.ClientSession, clock: Clock
     ) -> None:
         self._file = operator.description
-        self._validity = validity
         self._session = session
         self._clock = clock
         self._receipt_url = _receipt_url(operator)
@@ -145,8 +139,8 @@ class HttpJsonProvider:
 
     def _values(self, message: Outgoing) -> dict[str, str | int]:
         """Give what a message fills in (http_description.OF_MESSAGE)."""
-        seconds = int(self._validity.total_seconds())
-        expires_at = (self._clock() + self._validity).isoformat(timespec="milliseconds")
+        seconds = message.life_seconds
+        expires_at = (self._clock() + message.life).isoformat(timespec="milliseconds")
         return {
             "to": message.destination,
             "to_digits": message.destination.removeprefix("+"),
@@ -155,7 +149,7 @@ class HttpJsonProvider:
             "attempt_id": str(message.attempt_id),
             "receipt_url": self._receipt_url,
             "validity_seconds": seconds,
-            "validity_minutes": seconds // 60,
+            "validity_minutes": max(seconds // 60, 1),
             "validity_ms": seconds * 1000,
             "expires_at": expires_at.replace("+00:00", "Z"),
         }
@@ -203,13 +197,8 @@ class HttpJsonProvider:
 
 
 @asynccontextmanager
-async def open_http_json(
-    operator: HttpOperator, validity: timedelta, clock: Clock
-) -> AsyncIterator[HttpJsonProvider]:
-    """Give a provider in the running loop and close its connections in the end.
-
-    `validity` is how long a message may wait at the operator's.
-    """
+async def open_http_json(operator: HttpOperator, clock: Clock) -> AsyncIterator[HttpJsonProvider]:
+    """Give a provider in the running loop and close its connections in the end."""
     seconds = operator.description.send.timeout_seconds
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(
@@ -221,7 +210,7 @@ async def open_http_json(
         auto_decompress=False,  # a small answer must not become a large one
         headers={"Accept-Encoding": "identity"},
     ) as session:
-        yield HttpJsonProvider(operator, validity, session, clock)
+        yield HttpJsonProvider(operator, session, clock)
 
 
 @dataclass(frozen=True)

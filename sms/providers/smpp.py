@@ -141,11 +141,10 @@ class SmppAccount:
 
 @dataclass(frozen=True)
 class SmppSettings:
-    """How to reach an SMSC; `validity` is how long a message may wait there."""
+    """How to reach an SMSC."""
 
     account: SmppAccount
     host: str
-    validity: timedelta
     port: int = PORT
     tls: SSLContext | None = None
     receipt_ids: ReceiptIds = ReceiptIds.SAME
@@ -160,7 +159,6 @@ class SmppProvider:
 
     def __init__(self, settings: SmppSettings, link: Link) -> None:
         self._link = link
-        self._validity = _relative(min(settings.validity, LONGEST_VALIDITY))
         self._id_base, _ = BASES[settings.receipt_ids]
         self._late: dict[UUID, _Late] = {}
 
@@ -219,6 +217,7 @@ class SmppProvider:
     def _fields(self, message: Outgoing, payload: bytes, *, joined: bool) -> dict[str, object]:
         source_ton, source_npi = _numbering(message.sender)
         destination_ton, destination_npi = INTERNATIONAL
+        validity = min(timedelta(seconds=message.life_seconds), LONGEST_VALIDITY)
         return {
             "source_addr_ton": source_ton,
             "source_addr_npi": source_npi,
@@ -227,7 +226,7 @@ class SmppProvider:
             "dest_addr_npi": destination_npi,
             "destination_addr": message.destination.removeprefix("+"),
             "esm_class": WITH_HEADER if joined else 0,
-            "validity_period": self._validity,
+            "validity_period": _relative(validity),
             "registered_delivery": RECEIPT,
             "data_coding": DEFAULT_ALPHABET,
             "short_message": payload,

@@ -10,7 +10,6 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
@@ -31,7 +30,7 @@ from sms.providers.account import read_account
 STATUS_PATH = "/twilio/status"
 INBOUND_PATH = "/twilio/inbound"
 CONNECT_SECONDS = 5.0
-LONGEST_VALIDITY = timedelta(hours=10)  # Twilio's own limit of ValidityPeriod
+LONGEST_VALIDITY = 36_000  # seconds: Twilio's own limit of ValidityPeriod, from 1
 LONGEST_RETRY_AFTER = 3600.0
 LOOKED_AT = 20  # messages to one telephone, newest first
 
@@ -103,13 +102,12 @@ class TwilioAccount:
 class TwilioSettings:
     """How to reach Twilio, and how it reaches us.
 
-    `public_url` is ours as Twilio sees it, without a path; `validity` how long a message may wait
-    there; `timeout` in seconds, of one request: it must end before the dispatcher's lease does.
+    `public_url` is ours as Twilio sees it, without a path; `timeout` in seconds, of one request: it
+    must end before the dispatcher's lease does.
     """
 
     account: TwilioAccount
     public_url: str
-    validity: timedelta
     url: str
     timeout: float = 12.0
 
@@ -122,7 +120,6 @@ class TwilioProvider:
 
     def __init__(self, settings: TwilioSettings, session: aiohttp.ClientSession) -> None:
         self._callback = settings.public_url.rstrip("/") + STATUS_PATH
-        self._validity = int(min(settings.validity, LONGEST_VALIDITY).total_seconds())
         account = settings.account
         self._messages = Client(
             account.sid, account.token.reveal(), http_client=_HttpClient(session, settings.url)
@@ -140,7 +137,7 @@ class TwilioProvider:
                 from_=_origin(message.sender),
                 body=message.text.reveal(),
                 status_callback=f"{self._callback}/{message.attempt_id}",
-                validity_period=self._validity,
+                validity_period=min(message.life_seconds, LONGEST_VALIDITY),
             )
         except _AnswerError as answer:
             return _judge(answer)

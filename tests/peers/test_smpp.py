@@ -41,7 +41,7 @@ from sms.smpp import LinkPace
 from sms.templates import Templates
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from tests.gateway import FAST, IN_GROUPS, PASSWORD, queue, until
+from tests.gateway import FAST, IN_GROUPS, LIFE, PASSWORD, queue, until
 from tests.gateway import message as stored
 from tests.mail_server import AWAY
 from tests.peers.npm import free_port
@@ -56,8 +56,10 @@ PATIENT = LinkPace(connect=30, ready=30, answer=30, unbind=30, first=0.02, longe
 HURRIED = replace(PATIENT, answer=2)
 
 
-def outgoing(text: str = TEXT, to: str = MOBILE, sender: str = "Caf") -> Outgoing:
-    return Outgoing(uuid4(), to, Secret(text), sender, uuid4())
+def outgoing(
+    text: str = TEXT, to: str = MOBILE, sender: str = "Caf", life: timedelta = LIFE
+) -> Outgoing:
+    return Outgoing(uuid4(), to, Secret(text), sender, uuid4(), life)
 
 
 async def unread(_: Received) -> None:
@@ -83,7 +85,7 @@ class Receipts:
 
 
 def settings(port: int, pace: LinkPace = PATIENT) -> SmppSettings:
-    return SmppSettings(ACCOUNT, "127.0.0.1", timedelta(hours=24), port, pace=pace)
+    return SmppSettings(ACCOUNT, "127.0.0.1", port, pace=pace)
 
 
 @asynccontextmanager
@@ -119,6 +121,17 @@ async def test_a_message_is_submitted_once_with_all_that_an_smsc_needs() -> None
         "data_coding": 0,
         "receipt": 1,
     }
+
+
+async def test_an_smsc_forgets_a_code_when_its_life_ends() -> None:
+    """R15: it reads the ten minutes as ten minutes, from when it got the SMS."""
+    before = datetime.now(UTC) - timedelta(seconds=1)  # the SMSC may read whole seconds
+    async with both() as (center, provider):
+        await provider.send(outgoing(life=timedelta(minutes=10)))
+        await center.told("submit")
+    [submitted] = center.all("submit")
+    until_then = datetime.fromisoformat(submitted["validity"]) - timedelta(minutes=10)
+    assert before < until_then < datetime.now(UTC) + timedelta(seconds=1)
 
 
 async def test_it_binds_as_a_transceiver_and_takes_leave() -> None:

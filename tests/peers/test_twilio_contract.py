@@ -5,7 +5,6 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -36,7 +35,7 @@ from sms.providers.twilio import (
     open_twilio,
 )
 from sms.templates import Templates
-from tests.gateway import FAST, until
+from tests.gateway import FAST, LIFE, until
 from tests.peers.fake_twilio import (
     ACCOUNT_SID,
     TOKEN,
@@ -79,14 +78,14 @@ def proxy(upstream: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 
 def outgoing(text: str = "Caf: votre nouveau mot de passe est 8392 7415.") -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4())
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), LIFE)
 
 
 @asynccontextmanager
 async def sending_to(
     url: str, account: TwilioAccount = ACCOUNT, timeout: float = 5.0
 ) -> AsyncIterator[TwilioProvider]:
-    settings = TwilioSettings(account, PUBLIC_URL, timedelta(hours=24), url, timeout)
+    settings = TwilioSettings(account, PUBLIC_URL, url, timeout)
     async with open_twilio(settings) as provider:
         yield provider
 

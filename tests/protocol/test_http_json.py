@@ -8,6 +8,7 @@ import socket
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,7 +26,7 @@ from shared.store import Store
 from sms import metrics
 from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.http_json import LARGEST_ANSWER, HttpJsonProvider, HttpOperator
-from tests.gateway import dispatching, queue, skip, until
+from tests.gateway import LIFE, dispatching, queue, skip, until
 from tests.gateway import message as stored
 from tests.operators import (
     EXAMPLE,
@@ -47,8 +48,8 @@ MOBILE = "+33612345678"
 TEXT = 'Caf: "votre" nouveau mot de passe est 8392 7415. é€'
 
 
-def outgoing(text: str = TEXT) -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4())
+def outgoing(text: str = TEXT, life: timedelta = LIFE) -> Outgoing:
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), life)
 
 
 def answers(
@@ -201,6 +202,35 @@ def content(asked: Asked) -> object:
     return parse_qs(asked.body.decode(), strict_parsing=True)
 
 
+LIVES = {
+    "a day": (LIFE, [86_400, 1440, 86_400_000, "2021-11-03T09:30:00.000Z"]),
+    "what is left of a code's ten minutes (R15)": (
+        timedelta(minutes=9, seconds=59.8),
+        [600, 10, 600_000, "2021-11-02T09:39:59.800Z"],
+    ),
+    "a minute that is not whole": (
+        timedelta(seconds=119),
+        [119, 1, 119_000, "2021-11-02T09:31:59.000Z"],
+    ),
+    "the least": (timedelta(seconds=1), [1, 1, 1000, "2021-11-02T09:30:01.000Z"]),
+}
+
+
+@pytest.mark.parametrize(("life", "told"), LIVES.values(), ids=LIVES)
+async def test_an_operator_is_told_how_long_a_message_lives(
+    tmp_path: Path, life: timedelta, told: list[object]
+) -> None:
+    line = 'validity = "{validity_minutes}"'
+    every = (
+        'validity = ["{validity_seconds}", "{validity_minutes}", "{validity_ms}", "{expires_at}"]'
+    )
+    async with both(tmp_path, answers({"id": "m1"}), **{line: every}) as (fake, provider):
+        await provider.send(outgoing(life=life))
+    said = content(fake.asked[0])
+    assert isinstance(said, dict)
+    assert said["validity"] == told
+
+
 OF_OPERATORS: list[tuple[str, int, object, Result | None, str]] = [
     # operator, status, answer, what becomes of the message (None: all stop), its code
     ("octopush", 401, {"code": 101, "message": "for +33612345678"}, None, "401"),
@@ -349,7 +379,7 @@ HOSTILE = ['","to":"+33699999999"}', "{to} {receipt_url}", "a\r\nX-Injected: 1",
 @pytest.mark.parametrize("name", ["sinch", "smsgo"])
 async def test_a_text_says_nothing_but_itself(tmp_path: Path, name: str, text: str) -> None:
     _, _, body, answer, status, _ = OPERATORS[name]
-    hostile = Outgoing(uuid4(), MOBILE, Secret(text), text, uuid4())
+    hostile = Outgoing(uuid4(), MOBILE, Secret(text), text, uuid4(), LIFE)
     async with both(tmp_path, answers(answer, status), name) as (fake, provider):
         await provider.send(hostile)
     said = content(fake.asked[0])

@@ -15,6 +15,7 @@ from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.smtp import Security, SmtpAccount, SmtpPace, SmtpProvider, SmtpSettings
+from tests.gateway import LIFE
 from tests.mail_server import (
     PASSWORD,
     USER,
@@ -41,7 +42,9 @@ BOTH = pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT
 
 
 def mail(to: str = MAIL, text: str = TEXT) -> Outgoing:
-    return Outgoing(uuid4(), to, Secret(text), "Caf", MESSAGE_ID, "Votre code de vérification")
+    return Outgoing(
+        uuid4(), to, Secret(text), "Caf", MESSAGE_ID, LIFE, "Votre code de vérification"
+    )
 
 
 def provider(port: int, **settings: object) -> SmtpProvider:

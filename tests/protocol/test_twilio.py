@@ -24,7 +24,7 @@ from sms.dispatcher import Dispatcher
 from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.twilio import TwilioAccount, TwilioProvider, TwilioSettings, open_twilio
 from sms.templates import Templates
-from tests.gateway import FAST, LONG, queue, skip, until
+from tests.gateway import FAST, LIFE, LONG, queue, skip, until
 from tests.gateway import message as stored
 from tests.peers.fake_twilio import (
     ACCOUNT_SID,
@@ -46,13 +46,13 @@ PUBLIC_URL = "https://sms.example.org"
 ACCOUNT = TwilioAccount(ACCOUNT_SID, Secret(TOKEN))
 
 
-def outgoing(text: str = TEXT) -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4())
+def outgoing(text: str = TEXT, life: timedelta = LIFE) -> Outgoing:
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), life)
 
 
 @asynccontextmanager
 async def sending_to(url: str) -> AsyncIterator[TwilioProvider]:
-    settings = TwilioSettings(ACCOUNT, PUBLIC_URL, timedelta(hours=24), url, timeout=LONG)
+    settings = TwilioSettings(ACCOUNT, PUBLIC_URL, url, timeout=LONG)
     async with open_twilio(settings) as provider:
         yield provider
 
@@ -90,13 +90,21 @@ async def test_a_number_that_replies_is_written_as_twilio_does() -> None:
     assert [asked["From"] for asked in fake.asked] == [*numbers.values()]
 
 
+LIVES = {
+    "two hours": (timedelta(hours=2), "7200"),
+    "what is left of a code's ten minutes (R15)": (timedelta(minutes=9, seconds=59.8), "600"),
+    "the least": (timedelta(seconds=1), "1"),
+    "the longest": (timedelta(hours=10), "36000"),
+    "more": (timedelta(hours=10, seconds=0.5), "36000"),
+}
+
+
 @pytest.mark.asyncio
-async def test_twilio_forgets_a_message_when_its_life_ends() -> None:
-    async with fake_twilio() as fake:
-        settings = TwilioSettings(ACCOUNT, PUBLIC_URL, timedelta(hours=2), fake.url)
-        async with open_twilio(settings) as provider:
-            await provider.send(outgoing())
-    assert fake.asked[0]["ValidityPeriod"] == "7200"
+@pytest.mark.parametrize(("life", "told"), LIVES.values(), ids=LIVES)
+async def test_twilio_forgets_a_message_when_its_life_ends(life: timedelta, told: str) -> None:
+    async with both() as (fake, provider):
+        await provider.send(outgoing(life=life))
+    assert fake.asked[0]["ValidityPeriod"] == told
 
 
 @pytest.mark.asyncio

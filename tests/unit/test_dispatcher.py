@@ -35,6 +35,7 @@ from tests.gateway import (
     ACCEPTED,
     FAST,
     IN_GROUPS,
+    LIFE,
     MOBILE,
     PASSWORD,
     MoodyProvider,
@@ -730,7 +731,7 @@ def test_backoff_doubles_with_jitter(failures: int, drawn: int, seconds: float) 
 
 
 def outgoing() -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret("Caf : 8392 7415, à vous"), "Caf", uuid4())
+    return Outgoing(uuid4(), MOBILE, Secret("Caf : 8392 7415, à vous"), "Caf", uuid4(), LIFE)
 
 
 async def test_the_file_provider_writes_a_line_and_finds_it_again(tmp_path: Path) -> None:

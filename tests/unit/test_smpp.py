@@ -1,21 +1,28 @@
 """What the SMPP provider reads: receipts of every make (SMPP 3.4, appendix B), its account."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from shared.errors import SettingsError
 from shared.models import MessageState
+from shared.secret import Secret
+from sms.provider import Outgoing
 from sms.providers.smpp import (
     MESSAGE_STATE,
     RECEIPTED_MESSAGE_ID,
     ReceiptIds,
     SmppAccount,
+    SmppProvider,
     SmppReceipt,
+    SmppSettings,
 )
 from sms.providers.smpp_inbound import MESSAGE_PAYLOAD
-from sms.smpp import Delivery
+from sms.smpp import Answer, Delivery, Link, Status
 
 DELIVERED, UNDELIVERED = MessageState.DELIVERED, MessageState.UNDELIVERED
 DATES = "submit date:2110091200 done date:2110091201"
@@ -123,6 +130,38 @@ def test_a_receipt_that_names_nothing(text: str) -> None:
 
 def test_no_delivery_shows_what_it_quotes() -> None:
     assert "8392" not in repr(Delivery(0x04, b"id:1 text:8392 7415", {MESSAGE_PAYLOAD: b"8392"}))
+
+
+class Asked(Link):
+    """Takes all that is submitted, and keeps it."""
+
+    def __init__(self) -> None:
+        self.fields: list[dict[str, Any]] = []
+
+    async def submit(self, **fields: Any) -> Answer:
+        self.fields.append(fields)
+        return Answer(Status.ESME_ROK, "1")
+
+
+LIVES = {
+    "a password's": (timedelta(hours=24), "000001000000000R"),
+    "what is left of a code's ten minutes (R15)": (
+        timedelta(minutes=9, seconds=7.2),
+        "000000000908000R",
+    ),
+    "until the evening (R24)": (timedelta(hours=13, minutes=30), "000000133000000R"),
+    "the least": (timedelta(seconds=1), "000000000001000R"),
+    "more than an SMSC keeps": (timedelta(days=31), "000030000000000R"),
+}
+
+
+@pytest.mark.parametrize(("life", "told"), LIVES.values(), ids=LIVES)
+async def test_an_smsc_is_told_how_long_a_message_lives(life: timedelta, told: str) -> None:
+    """YYMMDDhhmmss000R, from now on (SMPP 3.4, 7.1.1.2)."""
+    link = Asked()
+    provider = SmppProvider(SmppSettings(SmppAccount("caf", Secret("secret")), "smsc"), link)
+    await provider.send(Outgoing(uuid4(), "+33612345678", Secret("Bonjour"), "Caf", uuid4(), life))
+    assert [fields["validity_period"] for fields in link.fields] == [told]
 
 
 def written(folder: Path, text: str, mode: int = 0o600) -> Path:
