@@ -223,7 +223,8 @@ def _of_kind(kind: Kind, fared: Fared) -> Iterator[str]:
     taken = sum(fared.states[state] for state in (MessageState.ACCEPTED, MessageState.DELIVERED))
     share = _share(taken, fared.asked)
     yield f"{kind.route:<7} {kind.template:<24}{fared.asked:>7} demandé(s) {share}"
-    states = ", ".join(f"{state} {count}" for state, count in fared.states.most_common())
+    ranked = sorted(fared.states.items(), key=lambda one: (-one[1], one[0]))
+    states = ", ".join(f"{state} {count}" for state, count in ranked)
     yield f"{'':<8}{states} ; {fared.tries} essai(s)"
     times = {"pris": Spread.of(fared.to_acceptance), "remis": Spread.of(fared.to_delivery)}
     if told := [f"{what} en {_seconds(spread)}" for what, spread in times.items() if spread]:

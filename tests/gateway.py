@@ -109,8 +109,22 @@ def queue(
     destination: str = MOBILE,
 ) -> UUID:
     """Put a message into the outbox, as « mot de passe oublié » does."""
+    message = queued_message(store, password, template, priority, destination)
+    message_id = message.id
+    with store.database.write() as transaction:
+        transaction.add(message)
+    return message_id
+
+
+def queued_message(
+    store: Store,
+    password: str = PASSWORD,
+    template: str = Template.PASSWORD,
+    priority: Priority = Priority.PASSWORD,
+    destination: str = MOBILE,
+) -> Message:
     message_id, now = uuid4(), store.clock()
-    message = Message(
+    return Message(
         id=message_id,
         route=Route.SMS,
         template=template,
@@ -126,9 +140,6 @@ def queue(
         expires_at=now + timedelta(hours=store.rules.reset.message_hours),
         next_at=now,
     )
-    with store.database.write() as transaction:
-        transaction.add(message)
-    return message_id
 
 
 def with_outbox(store: Store, **seconds: float) -> Store:

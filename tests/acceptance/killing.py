@@ -108,8 +108,8 @@ class Installation:
             program.supervise()
 
     def written(self) -> int:
-        """Give how much the providers have noted: it grows with each message that they take."""
-        return sum(file.stat().st_size for file in self.ledgers)
+        """Give how many messages the providers have noted that they took."""
+        return sum(file.read_bytes().count(b"\n") for file in self.ledgers)
 
     def taken(self) -> Counter[tuple[str, str]]:
         """Count what the providers took, by destination and text."""

@@ -11,8 +11,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import func, select
 
 from shared.keyring import KeyRing
+from shared.models import Message, MessageState
 from shared.rules import load_rules
 from shared.store import Store
 from sms.templates import Templates
@@ -29,11 +31,19 @@ from tests.acceptance.killing import (
     rules_with_short_waits,
 )
 from tests.acceptance.machine import wait_until
-from tests.gateway import ACCEPTED, FAST, MoodyProvider, answers, dispatching, queue, until
+from tests.gateway import (
+    ACCEPTED,
+    FAST,
+    MoodyProvider,
+    answers,
+    dispatching,
+    queued_message,
+    until,
+)
 from tests.postgresql import PostgresqlServer
 
 FINAL_SECONDS = 300.0
-MOST_SECONDS_TO_LIVE = 0.8
+MOST_SECONDS_TO_LIVE = 0.05
 MOST_SECONDS_AWAY = 0.5
 
 
@@ -117,13 +127,15 @@ def kill(
 ) -> None:
     """Kill one of each kind in turn, at any moment while messages go out; all of them end."""
     said: dict[UUID, tuple[str, str]] = {}
+    share, under_way = campaign.messages // campaign.kills, 0
     for rank in range(campaign.kills):
         before = running.written()
-        for _ in range(campaign.messages // campaign.kills):
-            patiently(lambda: said.update(queue_next(store, len(said))), FINAL_SECONDS)
-        wait_until(lambda: at_work(running, before), FINAL_SECONDS)  # noqa: B023
+        patiently(lambda: said.update(queue_next(store, len(said), share)), FINAL_SECONDS)
+        gone = before + chance.randrange(share // 2)  # then others are under way
+        wait_until(lambda: at_work(running, gone), FINAL_SECONDS)  # noqa: B023
         victim = chance.choice(kinds[rank % len(kinds)])
         time.sleep(chance.uniform(0, MOST_SECONDS_TO_LIVE))
+        under_way += sending(store)
         victim.kill()
         time.sleep(chance.uniform(0, MOST_SECONDS_AWAY))
         victim.start()
@@ -132,7 +144,13 @@ def kill(
     found = answer_for(store, running.taken(), said)
     print(found)  # noqa: T201
     assert found.messages == campaign.messages
-    assert found.repeated > 0, "nothing was put to the test"
+    assert under_way > 0, "nothing was put to the test"
+
+
+def sending(store: Store) -> int:
+    count = select(func.count()).where(Message.state == MessageState.SENDING)
+    with store.database.read() as transaction:
+        return transaction.scalar(count) or 0
 
 
 def at_work(running: Installation, before: int) -> bool:
@@ -141,11 +159,16 @@ def at_work(running: Installation, before: int) -> bool:
     return running.written() > before
 
 
-def queue_next(store: Store, rank: int) -> dict[UUID, tuple[str, str]]:
-    """Queue a message like no other; give what is to be said to whom."""
-    password, destination = f"{rank:08}", f"+336{rank:04}1111"
-    text = Templates.load().render("password", {"password": password}).text
-    return {queue(store, password, destination=destination): (destination, text)}
+def queue_next(store: Store, rank: int, count: int) -> dict[UUID, tuple[str, str]]:
+    """Queue messages like no others, all at once; give what is to be said to whom."""
+    render, queued = Templates.load().render, dict[UUID, tuple[str, str]]()
+    with store.database.write() as transaction:
+        for one in range(rank, rank + count):
+            password, destination = f"{one:08}", f"+336{one:04}1111"
+            waiting = queued_message(store, password, destination=destination)
+            transaction.add(waiting)
+            queued[waiting.id] = destination, render("password", {"password": password}).text
+    return queued
 
 
 async def test_a_database_that_is_killed_and_comes_back_loses_nothing(
@@ -156,7 +179,7 @@ async def test_a_database_that_is_killed_and_comes_back_loses_nothing(
     url = server.url(server.create())
     with closing(Store.open(url, tmp_path / "keys.json", load_rules())) as store:
         store.database.migrate()
-        texts = {text for rank in range(40) for _, text in queue_next(store, rank).values()}
+        texts = {text for _, text in queue_next(store, 0, 40).values()}
         provider = MoodyProvider(*[answers(ACCEPTED, 0.3)] * 40)
         async with dispatching(store, provider, replace(FAST, at_once=8)) as dispatcher:
             await until(lambda: len(provider.asked) == 16)
