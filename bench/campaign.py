@@ -1,59 +1,60 @@
 """Codes while a campaign drains, and without one: from queued until a provider has them."""
 
 import asyncio
-import json
+import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from uuid import uuid4
+from pathlib import Path
 
 import click
-from sqlalchemy import insert
 
 from bench.figures import percentile
 from bench.gateways import TEMPLATE
 from bench.stores import mobile, stores
-from shared import notices, outbox
+from shared import campaign_hours, campaign_import, campaigns, notices
+from shared.campaigns import ADMIN, Move, Plan
+from shared.clock import system_clock
 from shared.contacts import Contact
 from shared.database import POOL_SIZE
-from shared.models import Message, MessageState, Priority, Route
+from shared.models import Route
 from shared.notices import Notice
 from shared.outbox import Report, Result
 from shared.store import Store
-from sms.dispatcher import Dispatcher
-from sms.provider import Outgoing
+from sms.campaign_texts import CampaignTexts
+from sms.dispatcher import Dispatcher, Pace
+from sms.feeder import Feeder
+from sms.provider import Outgoing, Provider
 from sms.templates import Templates
+from svi import gateway
 
 CAMPAIGN = 100_000
-BATCH = 1_000
+PLAN = Plan("bench", Route.SMS, TEMPLATE)
 CODES, PER_SECOND = 300, 5
 ANSWER_SECONDS = 0.05  # what the provider takes to answer, after it has the message
 LOST_SECONDS = 60
-DISPATCHER_THREADS = 4
 LIFE = timedelta(days=1)
 CODE = {"code": "428193", "minutes": "10"}
 
 
 @dataclass
 class Witness:
-    """A provider that keeps when it got a code for whom, and counts all other messages."""
+    """A provider that tells when it got the code for whom, and when each of the other messages."""
 
     name: str = "witness"
     route: Route = Route.SMS
-    codes: dict[str, float] = field(default_factory=dict)
-    others: int = 0
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    codes: dict[str, asyncio.Future[float]] = field(default_factory=dict)
+    others: list[float] = field(default_factory=list)
 
     async def send(self, message: Outgoing) -> Report:
         """Accept a message."""
-        if CODE["minutes"] in message.text.reveal():
-            self.codes[message.destination] = time.perf_counter()
-            if len(self.codes) == CODES:
-                self.complete.set()
+        if CODE["minutes"] in message.text.reveal():  # the code is written in two parts
+            self.codes[message.destination].set_result(time.perf_counter())
         else:
-            self.others += 1
+            self.others.append(time.perf_counter())
         await asyncio.sleep(ANSWER_SECONDS)
         return Report(Result.ACCEPTED, provider_id=str(message.attempt_id))
 
@@ -65,80 +66,94 @@ class Witness:
 
 def run(messages: int = CAMPAIGN) -> None:
     """Measure codes alone, then beside a campaign of so many messages, on each database."""
+    pace = Pace()
     with stores(0, durable=True) as opened:
         click.echo(
             f"codes, {PER_SECOND} a second, from queued until a provider has them,"
-            f" which answers in {ANSWER_SECONDS * 1000:.0f} ms; every commit waits for the disk:"
+            f" which answers in {ANSWER_SECONDS * 1000:.0f} ms, {pace.at_once} at once, at most"
+            f" {pace.at_once - pace.kept} of them a campaign's; every commit waits for the disk:"
         )
-        for name, store in opened.items():
+        for name, real in opened.items():
+            store = _in_hours(real)
             click.echo(f"  {name}: {CODES} codes alone", err=True)
-            _print(f"{name}, alone", *asyncio.run(_measure(store)))
-            click.echo(f"  {name}: queueing {messages:,} messages of a campaign", err=True)
-            _queue_campaign(store, messages)
-            click.echo(f"  {name}: {CODES} codes beside it", err=True)
-            _print(f"{name}, {messages:,} of a campaign", *asyncio.run(_measure(store)))
+            _print(f"{name}, alone", *asyncio.run(_measure(store, 0)))
+            click.echo(f"  {name}: importing {messages:,} recipients", err=True)
+            click.echo(f"  {f'{name}, import':<34} {_start_campaign(store, messages):,.0f}/s")
+            click.echo(f"  {name}: codes beside their campaign", err=True)
+            _print(f"{name}, {messages:,} of a campaign", *asyncio.run(_measure(store, messages)))
 
 
-async def _measure(store: Store) -> tuple[list[float], float]:
-    """Give the seconds that each code took, and how many other messages a second went out."""
-    provider, queued = Witness(), dict[str, float]()
-    with (
-        ThreadPoolExecutor(POOL_SIZE) as callers,
-        ThreadPoolExecutor(DISPATCHER_THREADS) as pool,
-    ):
+def _in_hours(store: Store) -> Store:
+    """Give the store with a clock on which a day's hours of campaigns have just begun (R24)."""
+    now = system_clock()
+    ahead = campaign_hours.opening(store.rules.campaign, campaign_hours.PARIS, now) - now
+    return replace(store, clock=lambda: system_clock() + ahead)
+
+
+def _start_campaign(store: Store, recipients: int) -> float:
+    """Import a campaign as an admin does, and start it; give the recipients imported a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "recipients.csv")
+        file.write_text("\n".join(["mobile", *map(mobile, range(recipients))]), encoding="utf-8")
+        began = time.perf_counter()
+        campaign_import.import_file(store, CampaignTexts.load(), PLAN, file)
+        took = time.perf_counter() - began
+    [campaign] = campaigns.every(store)
+    campaigns.move(store, ADMIN, campaign.id, Move.START)
+    return recipients / took
+
+
+async def _measure(store: Store, messages: int) -> tuple[list[float], float]:
+    """Give the seconds that each code took, and how many of so many others a second went out.
+
+    If there are others, codes come until all of those are gone; but never more than CODES.
+    """
+    provider, queued = Witness(), list[Future[float]]()
+    with ThreadPoolExecutor(POOL_SIZE) as callers:
+        async with _sending(store, provider):
+            began = time.perf_counter()
+            for number in range(CODES):
+                await asyncio.sleep(began + number / PER_SECOND - time.perf_counter())
+                if 0 < messages == len(provider.others):
+                    break
+                provider.codes[mobile(number)] = asyncio.Future()
+                queued.append(callers.submit(_queue_code, store, mobile(number)))
+            async with asyncio.timeout(LOST_SECONDS):
+                at = await asyncio.gather(*map(asyncio.wrap_future, queued))
+                came = await asyncio.gather(*provider.codes.values())
+    took = [end - begin for begin, end in zip(at, came, strict=True)]
+    others = provider.others
+    return took, len(others) / (others[-1] - began) if others else 0
+
+
+@asynccontextmanager
+async def _sending(store: Store, provider: Provider) -> AsyncIterator[None]:
+    """Send and feed as a gateway does, as long as the block runs."""
+    with ThreadPoolExecutor(gateway.POOL_SIZE) as pool:
         dispatcher = Dispatcher(store, [provider], Templates.load(), pool)
-        running = asyncio.create_task(dispatcher.run())
-        requests, began = [], time.perf_counter()
-        for number in range(CODES):
-            await asyncio.sleep(began + number / PER_SECOND - time.perf_counter())
-            requests.append(callers.submit(_queue_code, store, mobile(number), queued))
-        async with asyncio.timeout(LOST_SECONDS):
-            await asyncio.gather(*map(asyncio.wrap_future, requests))
-            await provider.complete.wait()
-        rate = provider.others / (time.perf_counter() - began)
-        dispatcher.stop()
-        await running
-    return [provider.codes[to] - at for to, at in queued.items()], rate
+        feeder = Feeder(store, pool)
+        async with asyncio.TaskGroup() as running:
+            running.create_task(dispatcher.run())
+            running.create_task(feeder.run())
+            try:
+                yield
+            finally:
+                feeder.stop()
+                dispatcher.stop()
 
 
-def _queue_code(store: Store, to: str, queued: dict[str, float]) -> None:
-    """Queue a code as the store does; its time is when that was committed."""
+def _queue_code(store: Store, to: str) -> float:
+    """Queue a code as the store does; give when that was committed."""
     until = store.clock() + LIFE
     notice = Notice(notices.Template.CODE, None, Contact(Route.SMS, to), CODE, until)
     with store.database.write() as transaction:
         notices.queue(store, transaction, notice)
-    queued[to] = time.perf_counter()
-
-
-def _queue_campaign(store: Store, messages: int) -> None:
-    for first in range(0, messages, BATCH):
-        rows = list(_campaign(store, range(first, min(first + BATCH, messages))))
-        with store.database.begin() as transaction:
-            transaction.execute(insert(Message), rows)
-
-
-def _campaign(store: Store, numbers: range) -> Iterator[dict[str, object]]:
-    """Give the rows of a campaign's messages as they are in the outbox."""
-    now = store.clock()
-    for number in numbers:
-        message_id = uuid4()
-        yield {
-            "id": message_id,
-            "route": Route.SMS,
-            "template": TEMPLATE,
-            "priority": Priority.CAMPAIGN,
-            "known_caller": False,
-            "destination_sealed": outbox.seal(store, message_id, "destination", mobile(number)),
-            "content_sealed": outbox.seal(store, message_id, "content", json.dumps({})),
-            "state": MessageState.QUEUED,
-            "created_at": now,
-            "expires_at": now + LIFE,
-            "next_at": now,
-        }
+    return time.perf_counter()
 
 
 def _print(what: str, took: list[float], others: float) -> None:
     click.echo(
         f"  {what:<34} p50 {percentile(took, 0.5) * 1000:6,.0f} ms"
-        f"   p99 {percentile(took, 0.99) * 1000:6,.0f} ms   beside {others:5,.0f} others a second"
+        f"   p99 {percentile(took, 0.99) * 1000:6,.0f} ms"
+        f"   beside {others:5,.0f} others a second"
     )
