@@ -8,12 +8,13 @@ ones however many come at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from hmac import compare_digest
 from typing import TypeVar
 from uuid import UUID, uuid4
 
+import structlog
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
@@ -31,6 +32,9 @@ from shared.store import Store
 from shared.throttles import Allowed, Attempt
 
 DIGITS = 6
+HOUR = timedelta(hours=1)
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -117,7 +121,7 @@ def request(store: Store, wish: Wish, origin: Origin) -> UUID:
     )
     with store.database.write() as transaction:
         store.database.lock(transaction, row.contact_index)
-        within = _sent(transaction, row.contact_index, now) <= store.rules.code.resends
+        within = _within(store, transaction, row, _asked_by_client(recipient))
         closed = incident.closed_to(transaction, origin.channel, notice.account_id)
         wanted = recipient is not None and within and not closed
         row.sent = wanted
@@ -220,16 +224,33 @@ def _settle_right(
         return granted
 
 
-def _sent(transaction: Transaction, contact_index: bytes, now: datetime) -> int:
-    """Count the codes really sent to a contact in the last day (R15)."""
-    count = transaction.scalar(
-        select(func.count()).where(
-            VerificationCode.contact_index == contact_index,
-            VerificationCode.sent,
-            VerificationCode.created_at > now - DAY,
-        )
+def _asked_by_client(recipient: Recipient | None) -> bool:
+    """Say whether it is a code of an API client's, to a contact that it names itself."""
+    return recipient is not None and recipient.person_id is None
+
+
+def _within(store: Store, transaction: Transaction, row: VerificationCode, by_client: bool) -> bool:
+    """Say whether the contact, and clients in all, were sent no more codes than they may be (R15).
+
+    What clients have sent takes nothing from the store's own codes: whoever knows a telephone
+    number alone could keep its owner out (D03).
+    """
+    rules, sent = store.rules.code, select(func.count()).where(VerificationCode.sent)
+    to_contact = sent.where(
+        VerificationCode.contact_index == row.contact_index,
+        VerificationCode.created_at > row.created_at - DAY,
     )
-    return count or 0
+    if not by_client:
+        own = to_contact.where(VerificationCode.person_id.is_not(None))
+        return (transaction.scalar(own) or 0) <= rules.resends
+    by_clients = sent.where(
+        VerificationCode.person_id.is_(None),
+        VerificationCode.created_at > row.created_at - HOUR,
+    )
+    open_to_clients = (transaction.scalar(by_clients) or 0) < rules.clients_hour
+    if not open_to_clients:
+        log.warning("clients_codes_budget_spent", an_hour=rules.clients_hour)
+    return (transaction.scalar(to_contact) or 0) <= rules.resends and open_to_clients
 
 
 def _on_file(

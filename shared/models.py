@@ -249,6 +249,12 @@ class VerificationCode(Base):
     __table_args__ = (
         Index("ix_verification_code_contact", "contact_index", "created_at"),
         Index("ix_verification_code_asked_by", "asked_by", "created_at"),
+        Index(
+            "ix_verification_code_of_nobody",
+            "created_at",
+            sqlite_where=text("person_id IS NULL"),
+            postgresql_where=text("person_id IS NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -354,6 +360,12 @@ class Message(Base):
         Index("ix_message_account", "account_id", "created_at"),
         Index("ix_message_destination", "destination_index", "created_at"),
         Index("ix_message_created", "created_at"),
+        Index(
+            "ix_message_of_no_campaign",
+            "created_at",
+            sqlite_where=text("campaign_id IS NULL"),
+            postgresql_where=text("campaign_id IS NULL"),
+        ),
         Index("ix_message_provider", "provider", "provider_id"),
         Index(
             "ix_message_run",

@@ -108,6 +108,7 @@ class Report:
     parts: tuple[str, ...] = ()
     retry_after: float | None = None
     message_alone: bool = False
+    elsewhere: bool = False  # a refusal of the provider's, not of the number: it was not sent
 
 
 class Ending(NamedTuple):
@@ -226,9 +227,9 @@ def pass_on(store: Store, claimed: Claim, report: Report, provider: str) -> Clai
     }
     with store.database.begin() as transaction:
         providers.check_in_service(transaction, provider)
-        transaction.execute(_END_ATTEMPT, _ended(claimed, report, now))
         if transaction.execute(_PASSED_ON, values).rowcount == 0:
             return None
+        transaction.execute(_END_ATTEMPT, _ended(claimed, report, now))
         transaction.execute(_ATTEMPT, _attempt(following, provider, now))
     return following
 

@@ -209,7 +209,11 @@ def _allowed(store: Store, transaction: Transaction, notice: Notice, now: dateti
     Every count is made, whatever the first ones say (D04).
     """
     rules = store.rules.reset
-    sent = select(func.count()).select_from(Message).where(Message.template == notice.template)
+    sent = (
+        select(func.count())
+        .select_from(Message)
+        .where(Message.template == notice.template, Message.campaign_id.is_(None))
+    )
     of_account = sent.where(Message.account_id == (notice.account_id or NOBODY))
     to_contact = sent.where(Message.destination_index == notice.contact.index(store.keys))
     by_post = notice.contact.route is Route.LETTER

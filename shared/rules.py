@@ -156,6 +156,7 @@ class CodeRules(_Table):
     sms_minutes: PositiveInt
     mail_minutes: PositiveInt
     resends: PositiveInt
+    clients_hour: PositiveInt
 
 
 class BasculeRules(_Table):

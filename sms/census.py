@@ -95,6 +95,7 @@ _TAKEN = (
     .where(
         Message.created_at > bindparam("since"),
         Message.created_at <= bindparam("before"),
+        Message.campaign_id.is_(None),
         Message.route == Route.SMS,
         or_(
             _TOLD,

@@ -214,9 +214,9 @@ class Dispatcher:
     ) -> tuple[Lane, Claim] | None:
         """Give what surely was not sent to the next provider; None if there is none for it.
 
-        Never anything else: after a doubt D19 decides, and a refusal is final.
+        Never anything else: after a doubt D19 decides, and a number that takes no SMS takes none.
         """
-        if report.result is not Result.RETRY:
+        if report.result is not Result.RETRY and not report.elsewhere:
             return None
         for lane in others:
             if self._stopping.is_set() or not lane.room(1):
@@ -323,6 +323,7 @@ class Dispatcher:
             sender=claim.sender or self._templates.sender(claim.template),
             message_id=claim.message_id,
             life=max(claim.expires_at - self._store.clock(), LEAST_LIFE),
+            queued_at=claim.queued_at,
             subject=self._templates.subject(claim.template)
             if claim.subject is None
             else claim.subject,

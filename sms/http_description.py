@@ -61,6 +61,9 @@ BY_STATUS: Mapping[int, Result | None] = {
 }
 """What an HTTP status means, unless the file says otherwise; any other leaves it uncertain."""
 
+OF_ANY_FIREWALL = (403, 404, 405)
+"""Statuses that something between us and the operator answers too, of one message alone."""
+
 OF_MESSAGE = (
     *("to", "to_digits", "text", "sender", "attempt_id", "receipt_url"),
     *("validity_seconds", "validity_minutes", "validity_ms", "expires_at"),
@@ -272,10 +275,20 @@ class Answer(_Table):
         if said is not None and said in self.codes and status < 500:  # a 5xx may say anything
             return self.codes[said], said
         if status not in self.success:
-            return {**BY_STATUS, **self.statuses}.get(status, Result.UNCERTAIN), str(status)
-        if said is not None or (self.code and document is None):
+            return self._judge_refusal(status, document), str(status)
+        # Where a code says that it was taken, an answer without it does not.
+        lacks_code = self.code and (document is None or Result.ACCEPTED in self.codes.values())
+        if said is not None or lacks_code:
             return Result.UNCERTAIN, "unreadable"
         return Result.ACCEPTED, ""
+
+    def _judge_refusal(self, status: int, document: object) -> Result | None:
+        """Tell what a status means; what is no document may be of a firewall that read the text."""
+        if status in self.statuses:
+            return self.statuses[status]
+        if status in OF_ANY_FIREWALL and document is None:
+            return Result.UNCERTAIN
+        return BY_STATUS.get(status, Result.UNCERTAIN)
 
 
 class LookUp(_Table):

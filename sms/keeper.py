@@ -46,11 +46,14 @@ class Keeper(Generic[Told, Kept]):
             raise
 
     async def retrying(self, _: object) -> AsyncIterator[None]:
-        """Keep what waits, as long as the application runs."""
+        """Keep what waits, as long as the application runs; say at its end what could not be."""
         retrying = asyncio.create_task(self._retry())
         yield
         retrying.cancel()
         await asyncio.wait([retrying])
+        await self._keep_held()
+        for told in self._held:
+            log.error(self._lost, which=self._name(told))
 
     async def _retry(self) -> None:
         while True:

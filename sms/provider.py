@@ -1,7 +1,7 @@
 """What the dispatcher asks of whoever carries its messages."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Protocol
 from uuid import UUID
@@ -18,8 +18,9 @@ class Outgoing:
     """One attempt to send a message; repr hides to whom and what.
 
     `destination` is E.164 (`+33…`) or a mail address, `sender` what is shown as its origin.
-    `message_id` is the same in each attempt: receivers of mail know a repeat by it (D19).
-    `life` is what is left of it, a second at least: it is not to be delivered later (R15, R24).
+    `message_id` is the same in each attempt: receivers of mail know a repeat by it (D19). Nobody
+    can have had it before `queued_at`; `life` is what is left of it, a second at least: it is not
+    to be delivered later (R15, R24).
     """
 
     attempt_id: UUID
@@ -28,6 +29,7 @@ class Outgoing:
     sender: str
     message_id: UUID
     life: timedelta
+    queued_at: datetime
     subject: str = ""  # of a mail
 
     @property

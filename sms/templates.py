@@ -25,7 +25,7 @@ LONGEST_SUBJECT = 60  # as much as mail programs show
 SENDER = re.compile(r"[A-Za-z0-9]{1,11}")
 NUMBER = re.compile(r"[1-9][0-9]{2,14}")  # a short code, or an international number without its +
 # Whatever looks like a domain a telephone makes one to click; caf.fr alone leads nowhere else.
-LINK = re.compile(r"(?i)://|\bcaf\.fr/|\b(?!caf\.fr\b)[\w-]+\.[^\W\d_]{2,}")
+LINK = re.compile(r"(?i)://|\bcaf\.fr/|(?<![\w-])(?!caf\.fr\b)[\w-]+\.[^\W\d_]{2,}")
 
 NOTICE = "notice."  # begins the names of templates of an installation's own: API clients' messages
 NOTICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")

@@ -151,6 +151,7 @@ def _why_not(message: Message, now: datetime) -> str | None:
         ),
         (message.route == Route.LETTER, "une lettre part avec un tirage : svi letters run"),
         (message.state == MessageState.SENDING, "il est en cours d'envoi"),
+        (message.state == MessageState.HELD, "il attend son tour : svi campaigns show"),
         (
             message.state == MessageState.UNCERTAIN,
             f"peut-être arrivé (D19) ; {_what_becomes_of_doubt(message)}",
@@ -233,8 +234,9 @@ def _of_kind(kind: Kind, fared: Fared) -> Iterator[str]:
 
 def _share(count: int, of: int) -> str:
     """Draw a share as a bar, with its percentage."""
-    full = round(BAR * count / of)
-    return f"{'█' * full}{'░' * (BAR - full)} {count / of:>4.0%}"
+    share = count / max(of, 1)  # a message may have come while they were counted
+    full = round(BAR * share)
+    return f"{'█' * full}{'░' * (BAR - full)} {share:>4.0%}"
 
 
 def _seconds(spread: Spread) -> str:

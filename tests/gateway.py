@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -28,6 +28,7 @@ IN_GROUPS = "8392 7415"  # D14
 VERSION = "1a2b3c4d"  # of a template
 ACCEPTED = Report(Result.ACCEPTED, provider_id="SM1")
 LIFE = timedelta(hours=24)  # of a password
+QUEUED_AT = datetime(2021, 11, 2, 9, 30, tzinfo=UTC)
 LONG = 60.0  # seconds of a wait that is not meant to pass
 FAST = Pace(poll=0.005, look_up=0.01, stop=LONG, store_first=0.01, store_longest=0.05)
 

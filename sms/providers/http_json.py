@@ -191,7 +191,7 @@ class HttpJsonProvider:
             return min(float(said), LONGEST_RETRY_AFTER)
         try:
             seconds = (parsedate_to_datetime(said) - self._clock()).total_seconds()
-        except (ValueError, TypeError):  # no date, or one without its zone
+        except (ValueError, TypeError, OverflowError):  # no date, or one without its zone
             return None
         return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
@@ -201,9 +201,8 @@ async def open_http_json(operator: HttpOperator, clock: Clock) -> AsyncIterator[
     """Give a provider in the running loop and close its connections in the end."""
     seconds = operator.description.send.timeout_seconds
     async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(
-            total=seconds, sock_connect=min(CONNECT_SECONDS, seconds / 2)
-        ),
+        # `connect` is for the name, too: while it is looked for, surely nothing was sent.
+        timeout=aiohttp.ClientTimeout(total=seconds, connect=min(CONNECT_SECONDS, seconds / 2)),
         # A kept connection that has just been closed would make a send uncertain for nothing.
         connector=aiohttp.TCPConnector(force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),

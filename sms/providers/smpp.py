@@ -79,6 +79,9 @@ BY_STATUS: Mapping[int, Result | None] = {
 }
 """What a status means for the message; any other is a refusal: the SMSC says that it has it not."""
 
+OF_THE_NUMBER = {Status.ESME_RINVDSTADR}
+"""Refusals that any provider would give; after others another may take it, by its own sender."""
+
 THROTTLING = {Status.ESME_RMSGQFUL, Status.ESME_RTHROTTLED}
 """Statuses that ask us to slow down, not this message alone."""
 
@@ -191,6 +194,8 @@ class SmppProvider:
             return None
         del self._late[message.attempt_id]
         report = self._judge(answer)
+        if late.given and report.result is not Result.ACCEPTED:
+            return None  # it has the parts before: there is no way back
         return _as_whole(report, late.given + report.parts)
 
     async def _submit(self, fields: Mapping[str, object]) -> Report:
@@ -242,7 +247,8 @@ class SmppProvider:
             identifier = _canonical(answer.message_id, self._id_base) if readable else ""
             return Report(result, provider_id=identifier or None, parts=(identifier,))
         wait = RETRY_SECONDS if answer.status in THROTTLING else None
-        return Report(result, answer.code, retry_after=wait)
+        elsewhere = result is Result.REFUSED and answer.status not in OF_THE_NUMBER
+        return Report(result, answer.code, retry_after=wait, elsewhere=elsewhere)
 
     def _expect(self, attempt_id: UUID, late: "_Late") -> None:
         """Keep a lost answer, should it come; the oldest make room."""

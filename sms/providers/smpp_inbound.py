@@ -9,14 +9,12 @@ from sms.smpp import Delivery
 # Fields of a deliver_sm (SMPP 3.4, 5.2 and 5.3).
 WITH_HEADER = 0x40  # esm_class: the text begins with a user data header
 MESSAGE_PAYLOAD = 0x0424
-SAR_TOTAL_SEGMENTS = 0x020E
 BEGINNINGS = {1: "+", 2: "0"}  # by type of number: international, national
 
-# Elements of a user data header that say how many SMS there are (TS 23.040, 9.2.3.24).
-PARTS_AT = {0x00: 1, 0x08: 2}
+GSM7 = (0x00, *range(0x10, 0x14), *range(0xF0, 0xF4))  # by itself, and with a message class
 
 ALPHABETS: Mapping[int, Callable[[bytes], str]] = {
-    0x00: gsm7.decode,
+    **dict.fromkeys(GSM7, gsm7.decode),
     0x01: lambda octets: octets.decode("ascii", "replace"),
     0x03: lambda octets: octets.decode("latin-1"),
     0x08: lambda octets: octets.decode("utf-16-be", "replace"),
@@ -25,9 +23,10 @@ ALPHABETS: Mapping[int, Callable[[bytes], str]] = {
 
 
 def read_message(provider: str, delivery: Delivery) -> Received:
-    """Read an SMS; one of several, or in an alphabet of another kind, counts as one without text.
+    """Read an SMS; in an alphabet of another kind it counts as one without text.
 
-    SMPP has no name for it.
+    Each of several that make a message is read by itself: STOP is heard wherever it stands, unless
+    it is cut in two. SMPP has no name for a message.
     """
     return Received(
         provider=provider,
@@ -46,20 +45,7 @@ def _number(kind: int, address: str) -> str:
 
 def _text(delivery: Delivery) -> str:
     octets = delivery.text or delivery.options.get(MESSAGE_PAYLOAD, b"")
-    parts = int.from_bytes(delivery.options.get(SAR_TOTAL_SEGMENTS, b""))
     if delivery.esm_class & WITH_HEADER:
-        end = 1 + int.from_bytes(octets[:1])
-        parts = max(parts, _parts(octets[1:end]))
-        octets = octets[end:]
+        octets = octets[1 + int.from_bytes(octets[:1]) :]
     decode = ALPHABETS.get(delivery.data_coding)
-    return "" if decode is None or parts > 1 else decode(octets)
-
-
-def _parts(header: bytes) -> int:
-    """Say how many SMS a user data header speaks of; 0 if of none."""
-    while len(header) >= 2:
-        element, value, header = header[0], header[2 : 2 + header[1]], header[2 + header[1] :]
-        at = PARTS_AT.get(element)
-        if at is not None and at < len(value):
-            return value[at]
-    return 0
+    return "" if decode is None else decode(octets)

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
@@ -32,6 +33,7 @@ INBOUND_PATH = "/twilio/inbound"
 CONNECT_SECONDS = 5.0
 LONGEST_VALIDITY = 36_000  # seconds: Twilio's own limit of ValidityPeriod, from 1
 LONGEST_RETRY_AFTER = 3600.0
+CLOCKS_DIFFER = timedelta(minutes=1)
 LOOKED_AT = 20  # messages to one telephone, newest first
 
 _ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
@@ -53,6 +55,12 @@ BY_CODE: Mapping[int, Result | None] = {
     21614: Result.REFUSED,  # not a mobile
 }
 """What an error code of Twilio's means for the message (twilio.com/docs/api/errors)."""
+
+OF_THIS_WAY = {21408, 21606, 21612}
+"""Refusals that are not the number's own: another provider may reach it, by its sender."""
+
+TOO_MANY = 429
+RETRY_SECONDS = 1.0  # where Twilio does not say
 
 BY_STATUS: Mapping[int, Result | None] = {
     401: OUR_FAULT,
@@ -152,7 +160,7 @@ class TwilioProvider:
         return Report(Result.ACCEPTED, provider_id=sent.sid)
 
     async def look_up(self, message: Outgoing) -> Report | None:
-        """Find a message by its destination and text; a password makes the text unique.
+        """Find a message by its destination and text, among those since it was queued.
 
         None if it is not there: it may still be on its way into Twilio's list.
         """
@@ -164,7 +172,8 @@ class TwilioProvider:
         except (TwilioException, aiohttp.ClientError, TimeoutError):
             return None
         for one in page:
-            if one.body == message.text.reveal() and _is_message_sid(one.sid):
+            same = one.body == message.text.reveal() and _is_message_sid(one.sid)
+            if same and _is_since(one.date_created, message.queued_at - CLOCKS_DIFFER):
                 return Report(Result.ACCEPTED, provider_id=one.sid)
         return None
 
@@ -172,8 +181,9 @@ class TwilioProvider:
 @asynccontextmanager
 async def open_twilio(settings: TwilioSettings) -> AsyncIterator[TwilioProvider]:
     """Give a provider in the running loop and close its connections in the end."""
+    # `connect` is for the name, too: while it is looked for, surely nothing was sent.
     timeout = aiohttp.ClientTimeout(
-        total=settings.timeout, sock_connect=min(CONNECT_SECONDS, settings.timeout / 2)
+        total=settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout / 2)
     )
     # A kept connection that Twilio has just closed would make a send uncertain for nothing.
     connector = aiohttp.TCPConnector(force_close=True)
@@ -265,7 +275,10 @@ def _judge(answer: _AnswerError) -> Report:
     result = by_status if answer.code is None else BY_CODE.get(answer.code, by_status)
     if result is OUR_FAULT:
         raise ProviderStoppedError(f"Twilio: {code}")
-    return Report(result, code, retry_after=answer.retry_after)
+    wait = answer.retry_after
+    if wait is None and answer.status == TOO_MANY:
+        wait = RETRY_SECONDS
+    return Report(result, code, retry_after=wait, elsewhere=answer.code in OF_THIS_WAY)
 
 
 class _HttpClient(AsyncHttpClient):  # type: ignore[misc] # an untyped package's
@@ -338,6 +351,11 @@ def _is_account_sid(text: str) -> bool:
 
 def _is_token(text: str) -> bool:
     return text.isascii() and text.isalnum()
+
+
+def _is_since(created: object, earliest: datetime) -> bool:
+    """Say whether Twilio made a message since then; the same was perhaps sent some day before."""
+    return isinstance(created, datetime) and created >= earliest
 
 
 def _is_message_sid(sid: object) -> bool:

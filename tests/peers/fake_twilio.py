@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +18,6 @@ from aiohttp import web
 ACCOUNT_SID = "AC" + "0" * 31 + "1"
 TOKEN = "0123456789abcdef0123456789abcdef"
 PATH = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
-WHEN = "Tue, 02 Nov 2021 09:30:00 +0000"
 
 Temper = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,6 +31,7 @@ class FakeTwilio:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     taken: list[dict[str, Any]] = field(default_factory=list)
     temper: Temper | None = None
+    now: datetime | None = None  # None: as it is
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
@@ -67,14 +69,14 @@ class FakeTwilio:
 
     def take(self, form: Mapping[str, str]) -> dict[str, Any]:
         """Accept a message; give its resource."""
-        sid = f"SM{uuid4().hex}"
+        sid, when = f"SM{uuid4().hex}", format_datetime(self.now or datetime.now(UTC))
         resource = {
             "account_sid": ACCOUNT_SID,
             "api_version": "2010-04-01",
             "body": form["Body"],
-            "date_created": WHEN,
+            "date_created": when,
             "date_sent": None,
-            "date_updated": WHEN,
+            "date_updated": when,
             "direction": "outbound-api",
             "error_code": None,
             "error_message": None,

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qs
 from uuid import uuid4
 
+import aiohttp
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -25,8 +26,9 @@ from shared.secret import Secret
 from shared.store import Store
 from sms import metrics
 from sms.provider import Outgoing, ProviderStoppedError
+from sms.providers import http_json
 from sms.providers.http_json import LARGEST_ANSWER, HttpJsonProvider, HttpOperator
-from tests.gateway import LIFE, dispatching, queue, skip, until
+from tests.gateway import LIFE, QUEUED_AT, dispatching, queue, skip, until
 from tests.gateway import message as stored
 from tests.operators import (
     EXAMPLE,
@@ -49,7 +51,7 @@ TEXT = 'Caf: "votre" nouveau mot de passe est 8392 7415. é€'
 
 
 def outgoing(text: str = TEXT, life: timedelta = LIFE) -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), life)
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), life, QUEUED_AT)
 
 
 def answers(
@@ -273,6 +275,7 @@ WAITS = [
     ("Tue, 02 Nov 2021 09:32:00 -0000", None),  # a time of nowhere
     ("-5", None),
     ("soon", None),
+    ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
 ]
 
 
@@ -282,6 +285,21 @@ async def test_an_operator_says_how_long_to_wait(
 ) -> None:
     async with both(tmp_path, answers({}, 429, {"Retry-After": header})) as (_, provider):
         assert await provider.send(outgoing()) == Report(Result.RETRY, "429", retry_after=seconds)
+
+
+async def test_a_name_that_is_never_found_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Surely nothing was sent: the next provider may have it."""
+    monkeypatch.setattr(http_json, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", hang)
+    async with sending(described(file_of("example"), "http://localhost:9", tmp_path)) as provider:
+        assert await provider.send(outgoing()) == Report(Result.RETRY, "unreachable")
+
+
+async def hang(*_: object, **__: object) -> NoReturn:
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def test_only_what_may_be_tried_again_waits(tmp_path: Path) -> None:
@@ -379,7 +397,7 @@ HOSTILE = ['","to":"+33699999999"}', "{to} {receipt_url}", "a\r\nX-Injected: 1",
 @pytest.mark.parametrize("name", ["sinch", "smsgo"])
 async def test_a_text_says_nothing_but_itself(tmp_path: Path, name: str, text: str) -> None:
     _, _, body, answer, status, _ = OPERATORS[name]
-    hostile = Outgoing(uuid4(), MOBILE, Secret(text), text, uuid4(), LIFE)
+    hostile = Outgoing(uuid4(), MOBILE, Secret(text), text, uuid4(), LIFE, QUEUED_AT)
     async with both(tmp_path, answers(answer, status), name) as (fake, provider):
         await provider.send(hostile)
     said = content(fake.asked[0])

@@ -234,6 +234,29 @@ async def test_a_stop_waits_for_a_database_that_is_away(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("back", "event"), [(True, "inbound_kept"), (False, "inbound_lost")])
+async def test_a_gateway_that_stops_tries_what_it_holds_once_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, back: bool, event: str
+) -> None:
+    """Who restarts it because the database was away loses no STOP, or is told that he did."""
+    monkeypatch.setattr("sms.keeper.RETRY_SECONDS", LONG)
+    away, take = True, inbound.take
+
+    def unless_away(store: Store, word: Word) -> bool:
+        if away:
+            raise StoreDownError("database: away")
+        return take(store, word)
+
+    monkeypatch.setattr(inbound, "take", unless_away)
+    with capture_logs() as logs:
+        async with gateway(store) as twilio:
+            assert await twilio.tell(written()) == 503
+            away = not back
+    assert [log["event"] for log in logs] == [event]
+    assert wants_none(store) is back
+
+
+@pytest.mark.asyncio
 async def test_words_are_counted_by_what_they_are(store: Store) -> None:
     before = await scrape(store)
     async with gateway(store) as twilio:

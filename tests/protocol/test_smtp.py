@@ -15,7 +15,7 @@ from shared.outbox import Report, Result
 from shared.secret import Secret
 from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.smtp import Security, SmtpAccount, SmtpPace, SmtpProvider, SmtpSettings
-from tests.gateway import LIFE
+from tests.gateway import LIFE, QUEUED_AT
 from tests.mail_server import (
     PASSWORD,
     USER,
@@ -43,7 +43,7 @@ BOTH = pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT
 
 def mail(to: str = MAIL, text: str = TEXT) -> Outgoing:
     return Outgoing(
-        uuid4(), to, Secret(text), "Caf", MESSAGE_ID, LIFE, "Votre code de vérification"
+        uuid4(), to, Secret(text), "Caf", MESSAGE_ID, LIFE, QUEUED_AT, "Votre code de vérification"
     )
 
 

@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 from uuid import uuid4
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -22,9 +24,10 @@ from shared.secret import Secret
 from shared.store import Store
 from sms.dispatcher import Dispatcher
 from sms.provider import Outgoing, ProviderStoppedError
+from sms.providers import twilio
 from sms.providers.twilio import TwilioAccount, TwilioProvider, TwilioSettings, open_twilio
 from sms.templates import Templates
-from tests.gateway import FAST, LIFE, LONG, queue, skip, until
+from tests.gateway import FAST, LIFE, LONG, QUEUED_AT, queue, skip, until
 from tests.gateway import message as stored
 from tests.peers.fake_twilio import (
     ACCOUNT_SID,
@@ -47,7 +50,7 @@ ACCOUNT = TwilioAccount(ACCOUNT_SID, Secret(TOKEN))
 
 
 def outgoing(text: str = TEXT, life: timedelta = LIFE) -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), life)
+    return Outgoing(uuid4(), MOBILE, Secret(text), "Caf", uuid4(), life, QUEUED_AT)
 
 
 @asynccontextmanager
@@ -140,7 +143,12 @@ TAKEN_BY_NOBODY = [
 async def test_what_an_error_means(status: int, code: int, result: Result) -> None:
     async with both() as (fake, provider):
         fake.temper = error(status, code)
-        assert await provider.send(outgoing()) == Report(result, str(code))
+        assert await provider.send(outgoing()) == Report(
+            result,
+            str(code),
+            retry_after=1.0 if status == 429 else None,
+            elsewhere=code in {21408, 21606, 21612},  # the number may be reached by another
+        )
     assert len(fake.asked) == 1, "posted again by itself"
 
 
@@ -166,10 +174,10 @@ async def test_a_fault_of_ours_stops_the_provider(status: int, code: int) -> Non
 WAITS = [
     ("7", 7.0),
     ("99999999999999999999", 3600.0),  # nobody may silence us for ever
-    ("Wed, 21 Oct 2026 07:28:00 GMT", None),
-    ("-5", None),
-    ("٣", None),  # a digit, but none of HTTP's
-    (None, None),
+    ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0),
+    ("-5", 1.0),
+    ("٣", 1.0),  # a digit, but none of HTTP's
+    (None, 1.0),
 ]
 
 
@@ -189,6 +197,20 @@ async def test_nobody_listens() -> None:
     async with sending_to(f"http://127.0.0.1:{port}") as provider:
         assert await provider.send(outgoing()) == Report(Result.RETRY, "unreachable")
         assert await provider.look_up(outgoing()) is None
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_is_never_found_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Surely nothing was sent: the next provider may have it."""
+
+    async def hang(*_: object, **__: object) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(twilio, "CONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(aiohttp.DefaultResolver, "resolve", hang)
+    async with sending_to("http://localhost:9") as provider:
+        assert await provider.send(outgoing()) == Report(Result.RETRY, "unreachable")
 
 
 CUT_OFF = [
@@ -233,6 +255,20 @@ async def test_an_answer_that_never_comes_leaves_the_outcome_unknown(
         skip(2 * LONG, monkeypatch)
         assert await looking_up is None
     assert len(fake.asked) == 1, "posted again by itself"
+
+
+@pytest.mark.asyncio
+async def test_the_same_of_another_day_is_not_what_was_lost() -> None:
+    """A notice says the same each time: what was sent before it was queued is another message."""
+    async with both() as (fake, provider):
+        fake.now = QUEUED_AT - timedelta(days=3)
+        assert (await provider.send(outgoing())).result is Result.ACCEPTED
+        assert await provider.look_up(outgoing()) is None
+        fake.now = QUEUED_AT
+        await provider.send(lost := outgoing())
+        assert await provider.look_up(lost) == Report(
+            Result.ACCEPTED, provider_id=fake.taken[1]["sid"]
+        )
 
 
 @pytest.mark.asyncio

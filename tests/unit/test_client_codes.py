@@ -1,6 +1,7 @@
 """Codes that API clients have sent: R15's limits, and good for nobody and nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -134,7 +135,7 @@ def test_a_contact_gets_four_a_day_whoever_has_them_sent(store: Store, clock: Fa
         ask(store, client=client)
         clock.advance(MINUTE)
     assert len(sent(store)) == 4
-    recovery.request(store, CLAIM, web())
+    ask(store)
     assert len(sent(store)) == 4
     ask(store, OTHER_MOBILE)
     ask(store, ADDRESS)
@@ -145,6 +146,32 @@ def test_a_contact_gets_four_a_day_whoever_has_them_sent(store: Store, clock: Fa
     clock.advance(SECOND)
     ask(store)
     assert len(sent(store)) == 7
+
+
+def test_a_stranger_keeps_nobody_s_own_codes_away(store: Store) -> None:
+    """D03: who knows a telephone number alone has all its clients' codes sent, and no more."""
+    add_dossier(store)
+    for _ in range(5):
+        ask(store)
+    assert len(sent(store)) == 4
+    for asked in range(5):
+        recovery.request(store, CLAIM, web())
+        assert len(sent(store)) == 4 + min(asked + 1, 4)
+
+
+def test_clients_have_an_hourly_budget_of_their_own(store: Store, clock: FakeClock) -> None:
+    """A robot at a client's form costs so much and no more, and the store's own codes go out."""
+    add_dossier(store)
+    rules = store.rules.code.model_copy(update={"clients_hour": 3})
+    store = replace(store, rules=store.rules.model_copy(update={"code": rules}))
+    for number in range(5):
+        ask(store, Contact(Route.SMS, f"+3361234000{number}"))
+    assert len(sent(store)) == 3
+    recovery.request(store, CLAIM, web())
+    assert len(sent(store)) == 4
+    clock.advance(60 * MINUTE)
+    ask(store, OTHER_MOBILE)
+    assert len(sent(store)) == 5
 
 
 def test_one_too_many_is_never_good(store: Store, clock: FakeClock) -> None:

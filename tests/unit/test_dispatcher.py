@@ -38,6 +38,7 @@ from tests.gateway import (
     LIFE,
     MOBILE,
     PASSWORD,
+    QUEUED_AT,
     MoodyProvider,
     Temper,
     answers,
@@ -731,7 +732,8 @@ def test_backoff_doubles_with_jitter(failures: int, drawn: int, seconds: float) 
 
 
 def outgoing() -> Outgoing:
-    return Outgoing(uuid4(), MOBILE, Secret("Caf : 8392 7415, à vous"), "Caf", uuid4(), LIFE)
+    text = Secret("Caf : 8392 7415, à vous")
+    return Outgoing(uuid4(), MOBILE, text, "Caf", uuid4(), LIFE, QUEUED_AT)
 
 
 async def test_the_file_provider_writes_a_line_and_finds_it_again(tmp_path: Path) -> None:

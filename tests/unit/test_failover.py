@@ -398,6 +398,27 @@ def test_bad_news_of_the_first_says_nothing_of_what_the_second_has(
     assert (row.state, row.provider, row.provider_id) == ("accepted", "second", "SM-second")
 
 
+async def test_what_a_provider_refuses_for_a_reason_of_its_own_goes_to_the_next(
+    store: Store,
+) -> None:
+    """Its sender was deregistered there: the number is none the worse for it."""
+    of_its_own = Report(Result.REFUSED, "ESME_RINVSRCADR", elsewhere=True)
+    first, second = MoodyProvider(answers(of_its_own), name="first"), MoodyProvider(name="second")
+    queued = queue(store)
+    async with dispatching(store, [first, second]):
+        await until(lambda: message(store, queued).state == MessageState.ACCEPTED)
+    assert message(store, queued).provider == "second"
+
+
+async def test_what_every_provider_refuses_is_refused(store: Store) -> None:
+    of_its_own = Report(Result.REFUSED, "ESME_RINVSRCADR", elsewhere=True)
+    both = [MoodyProvider(*[answers(of_its_own)] * 3, name=name) for name in ("first", "second")]
+    queued = queue(store)
+    async with dispatching(store, both):
+        await until(lambda: message(store, queued).state == MessageState.REFUSED)
+    assert [len(one.asked) for one in both] == [1, 1]
+
+
 # Passing on, in the outbox
 
 

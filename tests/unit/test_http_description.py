@@ -246,12 +246,26 @@ OF_EXAMPLE = [
     (400, None, Result.REFUSED, "400"),
     (401, None, OUR_FAULT, "401"),
     (402, None, OUR_FAULT, "402"),
+    (403, {"error": "forbidden"}, OUR_FAULT, "403"),
+    (403, None, Result.UNCERTAIN, "403"),  # a firewall's, perhaps of this text alone
+    (404, None, Result.UNCERTAIN, "404"),
     (409, None, Result.UNCERTAIN, "409"),
     (302, {"id": "m1"}, Result.UNCERTAIN, "302"),
     (500, {"error": {"code": "invalid_number"}}, Result.UNCERTAIN, "500"),  # a 5xx says anything
     (503, None, Result.RETRY, "503"),  # the file is sure
     (504, None, Result.UNCERTAIN, "504"),
 ]
+
+
+UNSAID = [{"maintenance": True}, [], {"error": {"code": None}}, {"error": {"code": ["OK"]}}]
+
+
+@pytest.mark.parametrize("answer", UNSAID)
+def test_where_a_code_says_that_it_was_taken_nothing_else_does(answer: object) -> None:
+    codes = {"OK": Result.ACCEPTED, "KO": Result.REFUSED}
+    file = http_description.load(EXAMPLE).answer.model_copy(update={"codes": codes, "id": None})
+    assert file.judge(200, {"error": {"code": "OK"}}) == (Result.ACCEPTED, "OK")
+    assert file.judge(200, answer) == (Result.UNCERTAIN, "unreadable")
 
 
 @pytest.mark.parametrize(("status", "answer", "result", "code"), OF_EXAMPLE)

@@ -1,5 +1,6 @@
 """What the SMPP provider reads: receipts of every make (SMPP 3.4, appendix B), its account."""
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.models import MessageState
+from shared.outbox import Result
 from shared.secret import Secret
 from sms.provider import Outgoing
 from sms.providers.smpp import (
@@ -22,7 +24,8 @@ from sms.providers.smpp import (
     SmppSettings,
 )
 from sms.providers.smpp_inbound import MESSAGE_PAYLOAD
-from sms.smpp import Answer, Delivery, Link, Status
+from sms.smpp import Answer, AnswerLostError, Delivery, Link, Status
+from tests.gateway import QUEUED_AT
 
 DELIVERED, UNDELIVERED = MessageState.DELIVERED, MessageState.UNDELIVERED
 DATES = "submit date:2110091200 done date:2110091201"
@@ -143,6 +146,35 @@ class Asked(Link):
         return Answer(Status.ESME_ROK, "1")
 
 
+class Late(Asked):
+    """Takes the first SMS of a message, and has the answer to the second come late."""
+
+    def __init__(self, late: Answer) -> None:
+        super().__init__()
+        self._late = late
+
+    async def submit(self, **fields: Any) -> Answer:
+        answer = await super().submit(**fields)
+        if len(self.fields) < 2:
+            return answer
+        late = asyncio.get_running_loop().create_future()
+        lost = AnswerLostError(late)
+        late.set_result(self._late)
+        raise lost
+
+
+@pytest.mark.parametrize("status", [Status.ESME_RTHROTTLED, Status.ESME_RINVDSTADR])
+async def test_a_late_no_to_the_rest_of_a_message_is_no_no_to_all_of_it(status: Status) -> None:
+    """The SMSC has its beginning: sent again it would come twice."""
+    account = SmppAccount("caf", Secret("secret"))
+    provider = SmppProvider(SmppSettings(account, "smsc"), Late(Answer(status, "")))
+    text = Secret("Bonjour " * 30)
+    life = timedelta(hours=1)
+    long = Outgoing(uuid4(), "+33612345678", text, "Caf", uuid4(), life, QUEUED_AT)
+    assert (await provider.send(long)).result is Result.UNCERTAIN
+    assert await provider.look_up(long) is None
+
+
 LIVES = {
     "a password's": (timedelta(hours=24), "000001000000000R"),
     "what is left of a code's ten minutes (R15)": (
@@ -160,7 +192,8 @@ async def test_an_smsc_is_told_how_long_a_message_lives(life: timedelta, told: s
     """YYMMDDhhmmss000R, from now on (SMPP 3.4, 7.1.1.2)."""
     link = Asked()
     provider = SmppProvider(SmppSettings(SmppAccount("caf", Secret("secret")), "smsc"), link)
-    await provider.send(Outgoing(uuid4(), "+33612345678", Secret("Bonjour"), "Caf", uuid4(), life))
+    text = Secret("Bonjour")
+    await provider.send(Outgoing(uuid4(), "+33612345678", text, "Caf", uuid4(), life, QUEUED_AT))
     assert [fields["validity_period"] for fields in link.fields] == [told]
 
 

@@ -3,12 +3,12 @@
 import pytest
 
 from sms import gsm7
-from sms.providers.smpp_inbound import MESSAGE_PAYLOAD, SAR_TOTAL_SEGMENTS, read_message
+from sms.providers.smpp_inbound import MESSAGE_PAYLOAD, read_message
 from sms.smpp import Delivery
 
 
 def text(octets: bytes, coding: int = 0, esm_class: int = 0, **options: bytes) -> str:
-    tags = {"payload": MESSAGE_PAYLOAD, "segments": SAR_TOTAL_SEGMENTS}
+    tags = {"payload": MESSAGE_PAYLOAD, "segments": 0x020E}
     tlvs = {tags[name]: value for name, value in options.items()}
     delivery = Delivery(esm_class, octets, tlvs, coding, (1, "33612345678"), (3, "36180"))
     return read_message("smpp", delivery).text
@@ -18,6 +18,8 @@ ALPHABETS = {
     "GSM-7": (0x00, gsm7.encode("Arrété € [à]"), "Arrété € [à]"),
     "ASCII": (0x01, b"STOP", "STOP"),
     "Latin-1": (0x03, "arrêté".encode("latin-1"), "arrêté"),
+    "GSM-7 of a class": (0x11, b"STOP", "STOP"),
+    "GSM-7 of a class, the old way": (0xF1, b"STOP", "STOP"),
     "UCS-2": (0x08, "STOP 😀".encode("utf-16-be"), "STOP 😀"),
     "UCS-2 cut short": (0x08, b"\0S\0T\0O\0P\0", "STOP\ufffd"),
     "binary": (0x04, b"STOP", ""),
@@ -37,18 +39,18 @@ def test_septets_that_are_no_letter() -> None:
 EIGHT_BIT, SIXTEEN_BIT = b"\5\0\3\7%c\1", b"\6\x08\4\0\7%c\1"
 HEADERS = {
     "the only one": (EIGHT_BIT % 1, "STOP"),
-    "the first of two": (EIGHT_BIT % 2, ""),
-    "the only one, by a longer reference": (SIXTEEN_BIT % 1, "STOP"),
-    "the first of two, by a longer reference": (SIXTEEN_BIT % 2, ""),
+    "the first of two": (EIGHT_BIT % 2, "STOP"),
+    "the first of two, by a longer reference": (SIXTEEN_BIT % 2, "STOP"),
     "of something else": (b"\4\x24\2\1\2", "STOP"),
-    "parts after something else": (b"\x09\x24\2\1\2\0\3\7\2\1", ""),
+    "parts after something else": (b"\x09\x24\2\1\2\0\3\7\2\1", "STOP"),
     "empty": (b"\0", "STOP"),
     "parts that it lacks": (b"\2\0\3", "STOP"),
 }
 
 
 @pytest.mark.parametrize(("header", "said"), HEADERS.values(), ids=HEADERS)
-def test_of_a_message_in_parts_none_counts(header: bytes, said: str) -> None:
+def test_each_part_of_a_message_is_read_by_itself(header: bytes, said: str) -> None:
+    """R24: whoever writes much, or with an emoji, and then STOP, is heard."""
     assert text(header + b"STOP", esm_class=0x40) == said
 
 
@@ -58,7 +60,7 @@ def test_a_header_longer_than_the_message_leaves_no_text(header: bytes) -> None:
 
 
 def test_parts_by_parameters() -> None:
-    assert text(b"STOP", segments=b"\2") == ""
+    assert text(b"STOP", segments=b"\2") == "STOP"
     assert text(b"STOP", segments=b"\1") == "STOP"
 
 

@@ -46,3 +46,11 @@ def upgrade() -> None:
             sqlite_where=of_campaign,
             postgresql_where=of_campaign,
         )
+    of_none = sa.text("campaign_id IS NULL")
+    op.create_index(
+        "ix_message_of_no_campaign",
+        "message",
+        ["created_at"],
+        sqlite_where=of_none,
+        postgresql_where=of_none,
+    )

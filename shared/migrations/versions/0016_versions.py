@@ -16,3 +16,11 @@ def upgrade() -> None:
     op.execute(code.update().values(sent=code.c.person_id.is_not(None)))
     with op.batch_alter_table("verification_code", schema=None) as batch_op:
         batch_op.alter_column("sent", existing_type=sa.Boolean(), nullable=False)
+    of_nobody = sa.text("person_id IS NULL")
+    op.create_index(
+        "ix_verification_code_of_nobody",
+        "verification_code",
+        ["created_at"],
+        sqlite_where=of_nobody,
+        postgresql_where=of_nobody,
+    )
