@@ -35,6 +35,7 @@ from shared.models import (
 )
 from shared.origin import ADMIN
 from shared.people import open_person
+from shared.retention import UNDER_WAY
 from shared.store import Store
 
 B = TypeVar("B", bound=Base)
@@ -90,9 +91,10 @@ def export(store: Store, caisse: str, number: str) -> str | None:
 def erase(store: Store, caisse: str, number: str) -> bool:
     """Make a dossier nobody's: its people anonymous, its secrets and messages ended, itself closed.
 
-    What its people wrote to us is forgotten, but not that they want no campaign (`OptOut`). The
-    number, the payments and the audit stay as long as the law wants them (docs/securite.md). Run
-    again, it erases what came since. False if there is no such dossier.
+    What campaigns hold for its people's contacts ends too, whoever shares them. What those people
+    wrote to us is forgotten, but not that they want no campaign (`OptOut`). The number, the
+    payments and the audit stay as long as the law wants them (docs/securite.md). Run again, it
+    erases what came since. False if there is no such dossier.
     """
     now = store.clock()
     with store.database.write() as transaction:
@@ -116,7 +118,8 @@ def erase(store: Store, caisse: str, number: str) -> bool:
         of_nobody = and_(Message.account_id.is_(None), Message.destination_index.in_(contacts))
         to_it = or_(Message.account_id == account.id, of_nobody)
         outbox.Replacement(to_it).run(transaction.connection(), now)
-        transaction.execute(update(Message).where(to_it).values(destination_index=None))
+        over = Message.state.not_in(UNDER_WAY)  # by the index of one that is sent, a STOP ends it
+        transaction.execute(update(Message).where(to_it, over).values(destination_index=None))
         audit.note(transaction, "dossier-erased", now, ADMIN, account.id)
         feed.tell_erased(store, transaction, account.id, now)
     return True

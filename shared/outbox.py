@@ -374,13 +374,13 @@ class Replacement:
     def __init__(self, *which: ColumnElement[bool]) -> None:
         self._end = _ending(
             MessageState.REPLACED,
-            or_(Message.state == MessageState.QUEUED, Message.state == MessageState.UNCERTAIN),
+            Message.state.in_([MessageState.HELD, MessageState.QUEUED, MessageState.UNCERTAIN]),
             *which,
         )
         self._cut_short = (
             update(Message)
             .where(Message.state == MessageState.SENDING, *which)
-            .values(expires_at=bindparam("now"))
+            .values(expires_at=bindparam("now"), zone=None)  # no hours to wait for
         )
 
     def run(

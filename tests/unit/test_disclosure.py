@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from shared import disclosure, dossier, feed, inbound, web_accounts
+from shared import campaigns, disclosure, dossier, feed, inbound, outbox, web_accounts
+from shared.campaigns import Plan
 from shared.contacts import Contact
 from shared.credentials import Refusal
 from shared.errors import SessionEndedError
@@ -19,16 +21,29 @@ from shared.models import (
     CredentialState,
     InboundMessage,
     Message,
+    MessageState,
     OptOut,
     Payment,
     Person,
     Route,
     WebAccount,
 )
+from shared.outbox import Report, Result
 from shared.people import PersonData, open_person
 from shared.resets import request_password
 from shared.store import Store
-from tests.store import CAISSE, NUMBER, OWNER, STRANGER, execute, log_in, open_session
+from sms.templates import Templates
+from tests.campaigns import PLAN, REUNION, draft, messages, started, states
+from tests.store import (
+    CAISSE,
+    NUMBER,
+    OWNER,
+    STRANGER,
+    FakeClock,
+    execute,
+    log_in,
+    open_session,
+)
 from tests.web import (
     HUGO,
     HUGO_MOBILE,
@@ -44,6 +59,7 @@ from tests.web import (
 )
 
 OTHER_NUMBER = "7654321"
+RENDER = Templates.load().render
 PERSONAL = ("Lefèvre", "Claire", "1995-10-07", NIR, OWNER, MAIL, "Petit", "Hugo", HUGO_NIR,
             HUGO_MOBILE)  # fmt: skip
 
@@ -158,6 +174,29 @@ def test_what_people_wrote_is_forgotten_but_not_that_they_want_no_campaign(store
     assert words == [stranger]
     assert opted_out == {owner, stranger}
     assert replies == [("queued", stranger), ("replaced", None)]
+
+
+def test_after_erasure_no_campaign_writes_to_its_contacts(store: Store, clock: FakeClock) -> None:
+    """R24: neither what waits nor what is tried, which a STOP still finds by its index."""
+    add_dossier(store)
+    waiting = draft(store, [OWNER, REUNION], Plan("attend", Route.SMS, PLAN.template))
+    tried = started(store, [OWNER])
+    campaigns.feed(store)
+    [claim] = outbox.claim(store, "moody", RENDER, 1)
+    assert claim.destination == OWNER
+    disclosure.erase(store, CAISSE, NUMBER)
+    assert states(store, waiting) == {MessageState.REPLACED: 1, MessageState.HELD: 1}
+    index = Contact(Route.SMS, OWNER).index(store.keys)
+    assert [one.destination_index for one in messages(store, tried)] == [index]
+    outbox.finish(store, claim, Report(Result.RETRY, "429"), 0)
+    clock.advance(timedelta(minutes=1))
+    outbox.recover(store)
+    assert campaigns.feed(store) == 0
+    assert states(store, tried) == {MessageState.EXPIRED: 1}
+    for one in (*messages(store, tried), *messages(store, waiting)):
+        if one.state != MessageState.HELD:
+            assert one.content_sealed is one.text_sealed is one.destination_sealed is None
+    assert [one.destination_index for one in messages(store, waiting) if one.ended_at] == [None]
 
 
 def test_the_web_stack_hears_of_it_once(store: Store) -> None:
