@@ -55,9 +55,10 @@ def opening(rules: CampaignRules, zone: str, now: datetime) -> datetime:
 
 
 def open_zones(rules: CampaignRules, now: datetime) -> dict[str, datetime]:
-    """Give the zones whose hours these are, and when they end there."""
+    """Give the zones whose hours these are, and when they end there, the earliest first."""
     ends = ((zone, closing(rules, zone, now)) for zone in ZONES)
-    return {zone: end for zone, end in ends if end is not None}
+    still = {zone: end for zone, end in ends if end is not None}
+    return dict(sorted(still.items(), key=lambda one: one[1]))
 
 
 def end_of(

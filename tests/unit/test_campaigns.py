@@ -204,6 +204,22 @@ def test_each_is_written_to_by_day_where_it_is(store: Store, clock: FakeClock) -
     assert [claim.destination for claim in send(store)] == [paris]
 
 
+def test_whose_hours_end_first_are_written_to_first(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a campaign that fills the outbox in Paris would leave La Réunion for the next day."""
+    monkeypatch.setattr(campaigns, "IN_OUTBOX", 1)
+    clock.now = clock.now.replace(hour=16)  # it is 20:30 there
+    [paris] = mobiles(1)
+    cayenne = "+594694201234"
+    started(store, [cayenne, paris, REUNION])
+    order = []
+    for _ in range(3):
+        campaigns.feed(store)
+        order += [claim.destination for claim in send(store)]
+    assert order == [REUNION, paris, cayenne]
+
+
 def test_what_is_left_in_the_evening_waits_for_the_morning(store: Store, clock: FakeClock) -> None:
     """Tried in vain or not: all of it surely did not go."""
     running = started(store, mobiles(2))
