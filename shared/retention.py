@@ -160,9 +160,10 @@ def _days_under_way(store: Store) -> set[date]:
     """Give the days under whose keys something is that may still go out.
 
     What is past its life never does: not even a letter, of a run that the printer never confirmed.
-    What a campaign holds may, on the next day.
+    What a campaign holds may, on the next day; so may what it left queued in the evening.
     """
     held = Message.state == MessageState.HELD
+    has_hours = Message.zone.is_not(None)
     under_way = (
         select(
             *(
@@ -174,7 +175,9 @@ def _days_under_way(store: Store) -> set[date]:
                 )
             )
         )
-        .where(Message.state.in_(UNDER_WAY), or_(held, Message.expires_at > store.clock()))
+        .where(
+            Message.state.in_(UNDER_WAY), or_(held, has_hours, Message.expires_at > store.clock())
+        )
         .distinct()
     )
     with store.database.read() as transaction:

@@ -254,6 +254,21 @@ def test_the_keys_of_what_waits_are_kept(store: Store, clock: FakeClock) -> None
     assert day not in store.keys.days.days()
 
 
+def test_the_key_of_what_is_left_in_the_evening_is_kept(store: Store, clock: FakeClock) -> None:
+    """Its day's hours are over and no dispatcher was there to say so: it goes the next day."""
+    running = draft(store, mobiles(1))
+    clock.advance(9 * DAY)
+    move(store, running, Move.START)
+    campaigns.feed(store)
+    clock.now = clock.now.replace(hour=20, minute=30)
+    assert states(store, running) == {QUEUED: 1}
+    retention.drop_day_keys(store)
+    outbox.recover(store)
+    clock.now = (clock.now + DAY).replace(hour=7, minute=0)
+    campaigns.feed(store)
+    assert [claim.destination for claim in send(store)] == mobiles(1)
+
+
 # Pause, resume, cancel
 
 
