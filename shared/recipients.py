@@ -19,7 +19,7 @@ from shared.client_messages import Misfit
 from shared.contacts import Contact, normal_mail
 from shared.csv_file import Finding, ImportRefusedError
 from shared.errors import SettingsError
-from shared.identifiers import e164, takes_sms
+from shared.identifiers import e164, is_mail, takes_sms
 from shared.models import Route
 from shared.progress import Progress, unheard
 
@@ -27,9 +27,7 @@ MOST_FINDINGS = 50  # of a file: then the rest is not read
 REPORTED = 1000  # lines
 COLUMN: Final[Mapping[Route, str]] = {Route.SMS: "mobile", Route.MAIL: "mail"}
 DEPARTMENT = "departement"
-MAIL = re.compile(r"[!-?A-~]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 DEPARTMENT_CODE = re.compile(r"0[1-9]|[1-8][0-9]|9[0-5]|2A|2B|97[1-6]")
-LONGEST_MAIL = 254  # RFC 5321
 
 REASONS: Final[Mapping[str, str]] = {
     "missing": "valeur obligatoire",
@@ -156,7 +154,7 @@ def _contact(route: Route, to: str) -> Contact | Misfit:
     if not to:
         return Misfit("to", "missing")
     if route is Route.MAIL:
-        if len(to) > LONGEST_MAIL or MAIL.fullmatch(to) is None:
+        if not is_mail(to):
             return Misfit("to", "not_a_mail_address")
         return Contact(route, normal_mail(to))
     number = e164(to)
