@@ -402,7 +402,9 @@ _of_route = select(func.count()).where(
 _IN_OUTBOX = select(
     _of_route.where(Message.state == MessageState.QUEUED).scalar_subquery()
     + _of_route.where(
-        Message.state == MessageState.HELD, Message.next_at > bindparam("now")
+        Message.state == MessageState.HELD,
+        Message.failures > 0,
+        Message.next_at > bindparam("now"),
     ).scalar_subquery()
 )
 _NEXT = (

@@ -287,6 +287,8 @@ def recover(store: Store, route: Route = Route.SMS) -> None:
         for state, latest, which in (
             (MessageState.QUEUED, now, and_(Message.failures == 0, Message.route != Route.LETTER)),
             (MessageState.QUEUED, now + LONGEST_DELAY, Message.failures > 0),
+            (MessageState.HELD, now, Message.failures == 0),
+            (MessageState.HELD, now + LONGEST_DELAY, Message.failures > 0),
             (MessageState.SENDING, lease_ends, true()),
             (MessageState.UNCERTAIN, repeat_at, true()),
         ):

@@ -13,11 +13,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from shared import outbox
-from shared.models import Message, MessageState
+from shared import campaigns, outbox
+from shared.campaigns import Move, Plan
+from shared.models import Message, MessageState, Route
 from shared.outbox import Claim, Report, Result
 from shared.store import Store
 from sms.templates import Templates
+from tests.campaigns import PLAN, draft, mobiles, move, started, states
 from tests.gateway import attempts, message, queue
 from tests.store import FakeClock, execute
 
@@ -131,6 +133,57 @@ def test_a_clock_that_jumps(
     clock.advance(-jump)  # it is put right
     gateway.go_on(clock, [MINUTE] * 4)
     assert len(gateway.sent) == (late_times if late else times)
+
+
+def held(_: Gateway) -> None:
+    pass
+
+
+def refused_for_now(gateway: Gateway) -> None:
+    campaigns.feed(gateway.store)
+    gateway.report(gateway.claim(), Result.RETRY)
+    gateway.sent.clear()
+
+
+def taken_back(gateway: Gateway) -> None:
+    campaigns.feed(gateway.store)
+    [ours] = campaigns.every(gateway.store)
+    move(gateway.store, ours.id, Move.PAUSE)
+    move(gateway.store, ours.id, Move.RESUME)
+
+
+HELD = {"never tried": held, "refused for now": refused_for_now, "paused since": taken_back}
+
+
+@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+@pytest.mark.parametrize("way", HELD.values(), ids=HELD)
+def test_a_campaign_s_recipient_waits_an_hour_at_most(
+    store: Store, clock: FakeClock, way: Callable[[Gateway], None], jump: timedelta
+) -> None:
+    """R24: it is held, before it is fed and after each failure."""
+    gateway = Gateway(store)
+    ours = started(store, mobiles(1))
+    way(gateway)
+    clock.advance(jump)
+    for _ in range(7):  # within a day's hours
+        outbox.recover(store)
+        campaigns.feed(store)
+        gateway.report(gateway.claim(), Result.ACCEPTED)
+        clock.advance(10 * MINUTE)
+    assert states(store, ours) == {ACCEPTED: 1}
+    assert len(gateway.sent) == 1
+
+
+def test_what_a_clock_ahead_imported_takes_no_place_of_another_s(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what a provider refused for now does: while it takes nothing, nothing is added."""
+    monkeypatch.setattr(campaigns, "IN_OUTBOX", 2)
+    ahead = replace(store, clock=lambda: clock.now + DAY)
+    draft(ahead, mobiles(2))
+    ours = started(store, mobiles(1), Plan("autre", Route.SMS, PLAN.template))
+    assert campaigns.feed(store) == 1
+    assert states(store, ours) == {MessageState.QUEUED: 1}
 
 
 @pytest.mark.parametrize("ahead", [HOUR, DAY, -HOUR, -DAY])
