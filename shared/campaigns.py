@@ -19,9 +19,18 @@ from sqlalchemy.orm import Session as Transaction
 
 from shared import audit, campaign_hours, opt_outs, outbox
 from shared.client_messages import Misfit
+from shared.clock import DAY
 from shared.contacts import Contact
 from shared.errors import StoreError
-from shared.models import Campaign, CampaignState, Message, MessageState, Priority, Route
+from shared.models import (
+    UNDER_WAY,
+    Campaign,
+    CampaignState,
+    Message,
+    MessageState,
+    Priority,
+    Route,
+)
 from shared.origin import Origin
 from shared.rules import Channel
 from shared.store import Store
@@ -31,13 +40,6 @@ ADMIN = ""  # the client of those that no API client made
 FREE = "campaign"  # the template of messages that are of none
 IN_OUTBOX = 500  # messages of campaigns that wait for a dispatcher at most, by each route
 CLEARED = 1000  # messages ended in one transaction: codes are not to wait for it
-
-_UNDER_WAY = (
-    MessageState.HELD,
-    MessageState.QUEUED,
-    MessageState.SENDING,
-    MessageState.UNCERTAIN,
-)
 
 
 class NameTakenError(StoreError):
@@ -136,7 +138,7 @@ class Progress:
     @property
     def left(self) -> int:
         """How many of them no message has gone to, nor is to stay without."""
-        return sum(self.by_state.get(state, 0) for state in _UNDER_WAY)
+        return sum(self.by_state.get(state, 0) for state in UNDER_WAY)
 
 
 def create(store: Store, client: str, plan: Plan, *, loading: bool = False) -> Campaign:
@@ -217,14 +219,30 @@ def move(store: Store, client: str, campaign_id: UUID, how: Move) -> Campaign | 
             return campaign
         if campaign.state not in step.begins:
             raise NotNowError
-        campaign.state = step.ends
         if how is Move.START:
             campaign.started_at = now
-        _take_back(transaction, campaign)
-        origin = Origin(Channel.ADMIN, client=client or None)
-        named = audit.named(campaign.name, origin)
-        audit.note(transaction, step.event, now, origin, None, actor=named)
+        _take(transaction, campaign, step, now)
     return campaign
+
+
+def cancel_old(days: int, transaction: Transaction, now: datetime) -> None:
+    """Cancel campaigns made so long ago: their recipients are not kept for good (D16)."""
+    step = STEPS[Move.CANCEL]
+    old = select(Campaign).where(
+        Campaign.created_at < now - days * DAY, Campaign.state.in_(step.begins)
+    )
+    in_order = old.order_by(Campaign.started_at)  # what feeds them locks them in the same
+    for campaign in transaction.scalars(in_order.with_for_update()).all():
+        _take(transaction, campaign, step, now)
+
+
+def _take(transaction: Transaction, campaign: Campaign, step: _Step, now: datetime) -> None:
+    """Bring a campaign to another state; the audit names it, after the client whose it is."""
+    campaign.state = step.ends
+    _take_back(transaction, campaign)
+    origin = Origin(Channel.ADMIN, client=campaign.client or None)
+    named = audit.named(campaign.name, origin)
+    audit.note(transaction, step.event, now, origin, None, actor=named)
 
 
 def progress(store: Store, campaign_id: UUID) -> Progress:
@@ -331,7 +349,7 @@ def _clear(store: Store, campaign_id: UUID) -> None:
 def _end(store: Store, ids: Collection[UUID]) -> None:
     """End the campaigns of which nothing is under way any more."""
     under_way = select(Message.id).where(
-        Message.campaign_id == Campaign.id, Message.state.in_(_UNDER_WAY)
+        Message.campaign_id == Campaign.id, Message.state.in_(UNDER_WAY)
     )
     ended = case(
         (Campaign.state == CampaignState.RUNNING, CampaignState.ENDED), else_=Campaign.state

@@ -17,6 +17,7 @@ from shared import audit, before, claimants, feed, outbox, provisional
 from shared.accounts import named
 from shared.contacts import on_file
 from shared.models import (
+    UNDER_WAY,
     Account,
     AuditEntry,
     Base,
@@ -35,7 +36,6 @@ from shared.models import (
 )
 from shared.origin import ADMIN
 from shared.people import open_person
-from shared.retention import UNDER_WAY
 from shared.store import Store
 
 B = TypeVar("B", bound=Base)

@@ -336,6 +336,9 @@ class MessageState(StrEnum):
     LOST = "lost"  # uncertain to the end
 
 
+UNDER_WAY = (MessageState.HELD, MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN)
+
+
 class Priority(IntEnum):
     """Which messages leave first; the lower before the higher."""
 

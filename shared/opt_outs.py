@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session as Transaction
 
 from shared import outbox
 from shared.contacts import Contact
-from shared.models import Message, OptOut, Priority
-from shared.retention import UNDER_WAY
+from shared.models import UNDER_WAY, Message, OptOut, Priority
 from shared.store import Store
 
 

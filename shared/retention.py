@@ -3,19 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 
-from sqlalchemy import LargeBinary, and_, delete, exists, func, or_, select, update
+from sqlalchemy import LargeBinary, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit_seal, idempotency, throttles
+from shared import audit_seal, campaigns, idempotency, throttles
 from shared.clock import DAY
 from shared.day_keys import HEAD_BYTES, day_of
 from shared.models import (
+    UNDER_WAY,
     AgentTask,
     CallRecord,
     Campaign,
-    CampaignState,
     InboundMessage,
     LetterRun,
     LoginSession,
@@ -27,8 +28,6 @@ from shared.models import (
 )
 from shared.rules import Retention
 from shared.store import Store
-
-UNDER_WAY = (MessageState.HELD, MessageState.QUEUED, MessageState.SENDING, MessageState.UNCERTAIN)
 
 Forget = Callable[[Transaction, datetime], None]
 
@@ -77,22 +76,6 @@ def _old_messages(days: int) -> Forget:
     return forget
 
 
-def _old_campaigns(days: int) -> Forget:
-    """Cancel campaigns made so long ago; what feeds campaigns then ends what is held of them."""
-
-    def forget(transaction: Transaction, now: datetime) -> None:
-        transaction.execute(
-            update(Campaign)
-            .where(
-                Campaign.created_at < now - days * DAY,
-                Campaign.state.not_in([CampaignState.CANCELLED, CampaignState.ENDED]),
-            )
-            .values(state=CampaignState.CANCELLED)
-        )
-
-    return forget
-
-
 def table(rules: Retention) -> tuple[Kept, ...]:
     """Say of everything that is not kept for good how long it is."""
     audit, calls, tasks = rules.audit_days, rules.call_days, rules.task_days
@@ -119,7 +102,7 @@ def table(rules: Retention) -> tuple[Kept, ...]:
             "recipients of campaigns",
             rules.campaign_days,
             "R24, D12: until each has the message; for so long if it is never sent",
-            _old_campaigns(rules.campaign_days),
+            partial(campaigns.cancel_old, rules.campaign_days),
         ),
         Kept("agents' requests", tasks, "R09: each is done once", _older(AgentTask.at, tasks)),
         Kept("sessions", 1, "to say that they are over", _older(LoginSession.expires_at, 1)),

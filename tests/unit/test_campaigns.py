@@ -543,3 +543,22 @@ def test_one_that_nobody_ends_is_cancelled_in_time(store: Store, clock: FakeCloc
     retention.tidy(store)
     assert messages(store, drafted) == []
     assert campaigns.every(store) == []
+
+
+def test_a_running_one_that_is_cancelled_in_time_leaves_nothing_in_the_outbox(
+    store: Store, clock: FakeClock
+) -> None:
+    """At once, as if somebody had cancelled it; and the audit says so."""
+    running = started(store, mobiles(2))
+    clock.advance(store.rules.retention.campaign_days * DAY + HOUR)
+    campaigns.feed(store)
+    assert states(store, running) == {QUEUED: 2}
+    for _ in range(2):
+        retention.tidy(store)
+    assert claims(store) == []
+    assert states(store, running) == {HELD: 2}
+    campaigns.feed(store)
+    assert states(store, running) == {CANCELLED: 2}
+    with store.database.read() as transaction:
+        told = transaction.execute(select(AuditEntry.event, AuditEntry.actor)).all()
+    assert told == [("campaign-started", "rentree"), ("campaign-cancelled", "rentree")]
