@@ -141,10 +141,20 @@ class Progress:
         return sum(self.by_state.get(state, 0) for state in UNDER_WAY)
 
 
-def create(store: Store, client: str, plan: Plan, *, loading: bool = False) -> Campaign:
-    """Make a campaign, for now without recipients; NameTakenError."""
+def create(
+    store: Store,
+    client: str,
+    plan: Plan,
+    *,
+    loading: bool = False,
+    campaign_id: UUID | None = None,
+) -> Campaign:
+    """Make a campaign, for now without recipients; NameTakenError.
+
+    One that is there under the id given is given back: a request may be repeated.
+    """
     campaign = Campaign(
-        id=uuid4(),
+        id=campaign_id or uuid4(),
         client=client,
         name=plan.name,
         route=plan.route,
@@ -157,7 +167,10 @@ def create(store: Store, client: str, plan: Plan, *, loading: bool = False) -> C
     )
     with store.database.write() as transaction:
         store.database.lock(transaction, store.keys.index("lock", "campaigns"))
-        if transaction.scalar(_named(client, plan.name)) is not None:
+        known = transaction.scalar(_named(client, plan.name))
+        if known is not None and known.id == campaign_id:
+            return known
+        if known is not None:
             raise NameTakenError
         transaction.add(campaign)
     return campaign

@@ -115,7 +115,8 @@ def _create(call: Call, body: CampaignRequest) -> Answer:
             problems.INVALID, [Fault(field=one.where, reason=one.reason) for one in misfits]
         )
     try:
-        made = campaigns.create(call.store, call.client, call.texts.written(plan))
+        written = call.texts.written(plan)
+        made = campaigns.create(call.store, call.client, written, campaign_id=call.deed)
     except NameTakenError:
         raise ProblemError(problems.NAME_TAKEN) from None
     return Answer(HTTPStatus.CREATED, CampaignMade(id=made.id))

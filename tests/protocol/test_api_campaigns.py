@@ -8,15 +8,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 
-from shared import campaigns, outbox
+from shared import campaigns, idempotency, outbox
 from shared.apikeys import Scope
 from shared.client import StoreClient
-from shared.models import MessageState
+from shared.models import IdempotentRequest, MessageState
 from shared.store import Store
 from sms.templates import Templates
 from tests.api import Api, Reply, new_key, running
 from tests.campaigns import mobiles
+from tests.store import FakeClock, execute
 
 WHEN = {"jour": "mardi 3 mai", "heure": "9 h 30"}
 OURS: dict[str, Any] = {"name": "rentree", "route": "sms", "template": "notice.rendez-vous"}
@@ -196,6 +198,24 @@ def test_a_client_has_its_own_alone(api: Api, store: Store) -> None:
 def test_repeated_with_the_same_key_it_is_done_once(api: Api) -> None:
     first, second = (api.ask("POST", "/v1/campaigns", OURS, idempotency="x" * 16) for _ in range(2))
     assert (first.status, first.body) == (second.status, second.body)
+
+
+def test_repeated_after_a_crash_before_its_answer_was_kept_it_is_the_same(
+    api: Api, store: Store, clock: FakeClock
+) -> None:
+    """Nobody else's: a new request for that name is still refused."""
+
+    def create_with(key: str) -> Reply:
+        return api.ask("POST", "/v1/campaigns", OURS, idempotency=key * 16)
+
+    first = create_with("x")
+    lost = update(IdempotentRequest).values(status=None, answer_sealed=None)
+    execute(store, lambda transaction: transaction.execute(lost))
+    clock.advance(idempotency.LEASE)
+    again = create_with("x")
+    assert (again.status, again.body) == (201, first.body)
+    other = create_with("y")
+    assert (other.status, other.problem) == (409, "name-taken")
 
 
 def test_nobody_is_named_in_an_answer_or_a_log(
