@@ -115,7 +115,7 @@ def test_parallel_guesses_of_a_client_s_code_get_five_comparisons(
 
 
 def test_of_all_that_ask_at_once_four_have_a_code_sent(place: Place, shop: Store) -> None:
-    """R15: the store for its own, and clients, all to one contact."""
+    """R15: the store for its own, and clients, all to one contact; clients take nothing from it."""
     with shop.database.read() as transaction:
         person = transaction.scalars(select(Person)).one()
 
@@ -131,12 +131,12 @@ def test_of_all_that_ask_at_once_four_have_a_code_sent(place: Place, shop: Store
 
     run_together(place, PROCESSES, ask_often)
     with shop.database.read() as transaction:
-        of_codes = select(func.count()).select_from(VerificationCode)
-        asked, sent = (transaction.scalar(one) for one in (
-            of_codes, of_codes.where(VerificationCode.sent)
-        ))  # fmt: skip
+        codes_asked = transaction.scalars(select(VerificationCode)).all()
         messages = transaction.scalar(select(func.count()).select_from(Message))
-    assert (asked, sent, messages) == (5 * PROCESSES, 4, 4)
+    sent = [code for code in codes_asked if code.sent]
+    own = [code for code in sent if code.person_id is not None]
+    assert (len(codes_asked), len(own), messages) == (5 * PROCESSES, 4, len(sent))
+    assert len(sent) - len(own) <= 4
 
 
 def _enter_all(
