@@ -165,6 +165,21 @@ async def test_recipients_of_campaigns_are_told_in_all(store: Store) -> None:
     assert (await scrape(store)).series("svi_campaign_recipients") == {("held",): 3}
 
 
+async def test_what_campaigns_sent_tells_nothing_of_receipts(
+    store: Store, clock: FakeClock
+) -> None:
+    """Among so many nobody would see that those of codes are missing."""
+    started(store, mobiles(2))
+    campaigns.feed(store)
+    send(store)
+    clock.advance(61 * MINUTE)
+    assert (await scrape(store)).series("svi_messages_taken") == {}
+    queue(store)
+    send(store)
+    clock.advance(61 * MINUTE)
+    assert (await scrape(store)).series("svi_messages_taken") == {("moody", "no"): 1}
+
+
 async def test_late_letters_are_counted(store: Store, clock: FakeClock) -> None:
     change(store, queue(store, template=LETTER), route=Route.LETTER)
     assert (await scrape(store)).value("svi_letters_overdue") == 0

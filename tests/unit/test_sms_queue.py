@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select, text, update
 
-from shared import outbox
+from shared import message_stats, outbox
+from shared.message_stats import Fared, Kind, Outcome, Stats
 from shared.models import LetterRun, Message, MessageState, Priority, Route
 from shared.origin import Origin
 from shared.outbox import Claim, Report
@@ -180,6 +181,12 @@ NOT_RETRIED: dict[str, tuple[Callable[[Store], UUID], str]] = {
     "waiting for its hour": (
         lambda store: changed(store, next_at=store.clock() + HOUR),
         "il n'a pas échoué : il attend son heure",
+    ),
+    "held by a campaign": (
+        lambda store: changed(
+            store, state=MessageState.HELD, failures=1, next_at=store.clock() + HOUR
+        ),
+        "il attend son tour : svi campaigns show",
     ),
     "over": (
         lambda store: changed(store, expires_at=store.clock()),
@@ -373,3 +380,15 @@ def test_nothing_personal_is_shown(store: Store) -> None:
     assert all(shown)
     for personal in (MOBILE, MOBILE[3:], PASSWORD, IN_GROUPS):
         assert personal not in "".join(shown)
+
+
+def test_what_comes_while_it_is_counted_breaks_no_statistics(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for after the messages were counted, and tried before the attempts were."""
+    tried = {Kind(Route.SMS, "code"): Fared(tries=1)}
+    counted = Stats(tried, {Outcome("smpp", "accepted", ""): 1})
+    monkeypatch.setattr(message_stats, "since", lambda *_: counted)
+    shown = svi("stats")
+    assert shown.exit_code == 0, shown.output
+    assert "0 demandé(s)" in shown.output
