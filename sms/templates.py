@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from string import Formatter
 from typing import Any, Self
@@ -62,7 +63,7 @@ class _Text:
     longest: Mapping[str, str]  # what it is filled with, at its longest
     subject: str = ""  # of a mail
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Name what it says: the same name for the same words, in whatever file."""
         says = "\0".join([self.sender, self.subject, self.text])
