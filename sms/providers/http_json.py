@@ -22,7 +22,6 @@ import structlog
 
 from shared.clock import Clock
 from shared.errors import SettingsError
-from shared.files import read_private
 from shared.models import MessageState, Route
 from shared.outbox import Report, Result
 from shared.secret import Secret
@@ -30,6 +29,7 @@ from sms import http_description
 from sms.http_description import OUR_FAULT, Basic, Description, Encoding, Format, Hmac, fill
 from sms.json_answers import at, parse, text_at
 from sms.provider import Outgoing, ProviderStoppedError
+from sms.providers.account import read_account
 
 RECEIPTS_PATH = "/receipts"
 CONNECT_SECONDS = 5.0
@@ -280,19 +280,17 @@ def _load_secrets(path: Path, file: Description) -> Secrets:
     SettingsError if the file is missing, damaged, readable by others, or a secret is none.
     """
     names = file.secret_names
-    try:
-        data = json.loads(read_private(path))
-        texts = {name: data[name] for name in names}
-        if not all(text and text.isascii() and text.isprintable() for text in texts.values()):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise SettingsError(
-            f"{path}: il faut {', '.join(names)} ; recopiez ceux de {file.name}"
-        ) from None
+    remedy = f"il faut {', '.join(names)} ; recopiez ceux de {file.name}"
+    found = read_account(path, dict.fromkeys(names, _is_secret), remedy)
+    texts = dict(zip(names, found, strict=True))
     token = file.receipts.auth.token if file.receipts else None
     if token is not None and not _TOKEN.fullmatch(texts[token]):
         raise SettingsError(f"{path}: {token}: il faut 32 lettres ou chiffres au moins, au hasard")
     return {name: Secret(text) for name, text in texts.items()}
+
+
+def _is_secret(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def _auth_headers(operator: HttpOperator) -> dict[str, str]:
