@@ -37,6 +37,9 @@ Event = Literal[
     "login",
     "login-expired",
     "login-refused",
+    "message-cancelled",
+    "message-hastened",
+    "messages-hastened",
     "password-changed",
     "password-created-on-web",
     "password-ended-on-web",
@@ -44,6 +47,8 @@ Event = Literal[
     "password-issued",
     "password-request-suppressed",
     "password-revoked",
+    "provider-drained",
+    "provider-restored",
     "provisional-issued",
     "provisional-request-suppressed",
     "provisional-sent",
@@ -82,8 +87,9 @@ def note(  # noqa: PLR0913 - a row has so many columns
 ) -> None:
     """Add one row, in the transaction of what it tells of.
 
-    A change says which row it changed (`subject_id`: a credential or a person) and what was there
-    before, so that it can be compensated (`before.py`). The actor is the API's client by default.
+    A change says which row it changed (`subject_id`: a credential, a person, a message) and what
+    was there before, so that it can be compensated (`before.py`). The actor is the API's client by
+    default.
     """
     transaction.execute(
         _NOTE,

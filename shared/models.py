@@ -699,7 +699,7 @@ class AuditEntry(Base):
     account_id: Mapped[UUID | None]
     call_id: Mapped[str | None]
     person_id: Mapped[UUID | None]  # who did it, if it was in a person's session
-    subject_id: Mapped[UUID | None]  # the credential or person row that was changed
+    subject_id: Mapped[UUID | None]  # the row that was changed
     actor: Mapped[str | None]  # the API client or the agent's task
     before_sealed: Mapped[bytes | None]
 

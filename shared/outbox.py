@@ -34,10 +34,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session as Transaction
 
-from shared import day_keys, providers, receipts
+from shared import audit, day_keys, providers, receipts
 from shared.database import unit_of_work
 from shared.errors import SealError, StoreError
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
+from shared.origin import ADMIN
 from shared.secret import Secret
 from shared.store import Store
 
@@ -342,6 +343,8 @@ def hasten(store: Store) -> int:
     with store.database.begin() as transaction:
         hastened = transaction.execute(update(Message).where(waiting).values(next_at=now)).rowcount
         announce(store, transaction)
+        if hastened:
+            audit.note(transaction, "messages-hastened", now, ADMIN, None, actor=str(hastened))
     return hastened
 
 

@@ -10,26 +10,33 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
+from shared import audit
 from shared.errors import DrainedError
 from shared.models import DrainedProvider, Message, MessageState
+from shared.origin import ADMIN
 from shared.store import Store
 
 
 def drain(store: Store, name: str) -> datetime:
     """Take a provider out of service; give since when it is."""
     insert = sqlite.insert if store.database.sqlite else postgresql.insert
-    row = insert(DrainedProvider).values(name=name, drained_at=store.clock())
+    now = store.clock()
+    row = insert(DrainedProvider).values(name=name, drained_at=now).on_conflict_do_nothing()
     with store.database.begin() as transaction:
         if not store.database.sqlite:  # whose writers are alone
             transaction.execute(_AFTER_ALL_CLAIMS)
-        transaction.execute(row.on_conflict_do_nothing())
+        if transaction.execute(row.returning(DrainedProvider.name)).first() is not None:
+            audit.note(transaction, "provider-drained", now, ADMIN, None, actor=name)
         return transaction.execute(_SINCE, {"name": name}).scalar_one()
 
 
 def restore(store: Store, name: str) -> bool:
     """Put a provider back into service; False if it was."""
     with store.database.begin() as transaction:
-        return transaction.execute(_RESTORE, {"name": name}).rowcount == 1
+        was_out = transaction.execute(_RESTORE, {"name": name}).rowcount == 1
+        if was_out:
+            audit.note(transaction, "provider-restored", store.clock(), ADMIN, None, actor=name)
+    return was_out
 
 
 def drained(store: Store) -> Mapping[str, datetime]:

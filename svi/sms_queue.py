@@ -9,10 +9,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 import click
+from sqlalchemy.orm import Session as Transaction
 
-from shared import message_stats, notices, outbox, resets
+from shared import audit, message_stats, notices, outbox, resets
+from shared.audit import Event
 from shared.message_stats import Fared, Kind, Outcome, Spread, Stats
 from shared.models import Message, MessageState, Priority, Route
+from shared.origin import ADMIN
 from shared.store import Store
 from svi.instants import in_paris
 from svi.lists import echo_list, json_line
@@ -93,7 +96,9 @@ def cancel(message_id: UUID) -> None:
             raise click.ClickException("cette lettre est chez l'imprimeur : elle ne revient pas")
         if message.ended_at is not None:
             raise click.ClickException(f"ce message est terminé ({message.state})")
-        outbox.cancel(message, store.clock())
+        now = store.clock()
+        outbox.cancel(message, now)
+        _note(transaction, "message-cancelled", now, message)
     click.echo(_what_cancelling_means(message))
 
 
@@ -139,7 +144,12 @@ def _retry(store: Store, message_id: UUID) -> str | None:
         if refusal is None:
             message.next_at = now
             outbox.announce(store, transaction.connection())
+            _note(transaction, "message-hastened", now, message)
     return refusal
+
+
+def _note(transaction: Transaction, event: Event, now: datetime, message: Message) -> None:
+    audit.note(transaction, event, now, ADMIN, message.account_id, subject_id=message.id)
 
 
 def _why_not(message: Message, now: datetime) -> str | None:

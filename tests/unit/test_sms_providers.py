@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Shown
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
 
 from shared import outbox, providers
-from shared.models import MessageState
+from shared.models import AuditEntry, MessageState
 from shared.outbox import Claim, Rendered, Report, Result
 from shared.store import Store
 from sms.history import history
@@ -208,6 +208,19 @@ def test_it_is_put_back_into_service(own_store: Store) -> None:
     assert svi("sms", "drain", "smpp", "--end").output == "smpp est déjà en service\n"
     assert providers.drained(own_store) == {}
     assert attempt(own_store, "smpp", None).number == 1
+
+
+def test_the_audit_says_which_was_drained_and_restored(store: Store) -> None:
+    """D16; on both databases. What was so already is no act."""
+    for change in (providers.drain, providers.restore):
+        change(store, "smpp")
+        change(store, "smpp")
+    told = select(AuditEntry.event, AuditEntry.channel, AuditEntry.actor).order_by(AuditEntry.id)
+    with store.database.read() as transaction:
+        assert [tuple(row) for row in transaction.execute(told)] == [
+            ("provider-drained", "admin", "smpp"),
+            ("provider-restored", "admin", "smpp"),
+        ]
 
 
 def test_an_unknown_provider_is_said_so(own_store: Store) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import select, text, update
 
 from shared import message_stats, outbox
 from shared.message_stats import Fared, Kind, Outcome, Stats
-from shared.models import LetterRun, Message, MessageState, Priority, Route
+from shared.models import AuditEntry, LetterRun, Message, MessageState, Priority, Route
 from shared.origin import Origin
 from shared.outbox import Claim, Report
 from shared.resets import Template, request_password
@@ -128,6 +128,20 @@ def printed(store: Store) -> UUID:
     return changed(store, route=Route.LETTER, template=Template.LETTER, **of_run)
 
 
+def audited(store: Store) -> list[tuple[object, ...]]:
+    """Give the audit's rows by which an admin did something about messages (D16)."""
+    columns = (
+        AuditEntry.event,
+        AuditEntry.channel,
+        AuditEntry.account_id,
+        AuditEntry.subject_id,
+        AuditEntry.actor,
+    )
+    ours = select(*columns).where(AuditEntry.event.like("message%")).order_by(AuditEntry.id)
+    with store.database.read() as transaction:
+        return [tuple(row) for row in transaction.execute(ours)]
+
+
 # To try at once
 
 
@@ -138,6 +152,7 @@ def test_one_that_waits_after_a_failure_is_due_at_once(store: Store) -> None:
     assert take(store).message_id == message_id
     assert outbox.claim(store, "moody", says(IN_GROUPS), 1) == []
     assert message(store, other).state == MessageState.QUEUED
+    assert audited(store) == [("message-hastened", "admin", None, message_id, None)]
 
 
 def test_all_that_wait_after_a_failure_are_due_at_once(store: Store) -> None:
@@ -153,6 +168,7 @@ def test_all_that_wait_after_a_failure_are_due_at_once(store: Store) -> None:
     assert {claimed.message_id for claimed in claims} == failed
     assert message(store, later).next_at > store.clock()
     assert svi("retry", "--all").output == "0 message(s) à envoyer maintenant\n"
+    assert audited(store) == [("messages-hastened", "admin", None, None, "2")]
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
@@ -226,6 +242,7 @@ def test_what_is_not_tried_again_is_said_why(
     assert refused.startswith(f"{message_id}  {said}")
     assert done == f"{good}  à envoyer maintenant"
     assert state(store, message_id) == before
+    assert [row[3] for row in audited(store)] == [good]
 
 
 def state(store: Store, message_id: UUID) -> tuple[object, ...]:
@@ -275,6 +292,7 @@ def test_what_taking_back_means_is_said(
     message_id = make(store)
     cancelled = svi("cancel", str(message_id))
     assert (cancelled.exit_code, cancelled.output) == (0, f"{said}\n")
+    assert audited(store) == [("message-cancelled", "admin", None, message_id, None)]
     row = message(store, message_id)
     if row.state == MessageState.CANCELLED:
         assert (row.text_sealed, row.content_sealed, row.destination_sealed) == (None,) * 3
@@ -285,13 +303,14 @@ def test_what_taking_back_means_is_said(
 
 
 def test_the_password_in_force_stays_when_a_new_one_is_taken_back(store: Store) -> None:
-    """D03; and the request counts: no other is sent at once (D06)."""
-    add_account(store)
+    """D03; and the request counts: no other is sent at once (D06). The audit says whose it was."""
+    account_id = add_account(store)
     origin = Origin(Channel.VOICE, OWNER)
     request_password(store, CAISSE, NUMBER, origin)
     with store.database.read() as transaction:
         [queued] = transaction.scalars(select(Message.id))
     assert OF_PASSWORD in svi("cancel", str(queued)).output
+    assert audited(store) == [("message-cancelled", "admin", account_id, queued, None)]
     assert isinstance(log_in(store), Session)
     request_password(store, CAISSE, NUMBER, origin)
     with store.database.read() as transaction:
@@ -312,6 +331,7 @@ def test_what_can_not_be_taken_back(store: Store, make: Callable[[Store], UUID],
     cancelled = svi("cancel", str(message_id))
     assert (cancelled.exit_code, cancelled.output) == (1, f"Error: {said}\n")
     assert state(store, message_id) == before
+    assert audited(store) == []
 
 
 # How they fare
