@@ -79,14 +79,8 @@ def add(store: Store, client: str, scopes: Collection[Scope], life: timedelta) -
     return Secret(f"{key_id}.{secret}")
 
 
-def holder(store: Store, text: str) -> Holder | None:
-    """Say who holds a key; None if it is malformed, unknown, wrong, expired or revoked."""
-    [found] = holders(store, [text])
-    return found
-
-
 def holders(store: Store, texts: Sequence[str]) -> list[Holder | None]:
-    """Say who holds each of several keys, as `holder` does."""
+    """Say who holds each key; None if it is malformed, unknown, wrong, expired or revoked."""
     parts = [KEY.fullmatch(text) for text in texts]
     ids = sorted({one[1] for one in parts if one is not None})
     with store.database.read() as transaction:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import Connection, Select, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -34,14 +34,6 @@ class Order:
     to: str = field(repr=False)  # +…, one that takes SMS (D08)
     variables: Mapping[str, str] = field(repr=False)
     life: timedelta
-
-
-def send(store: Store, client: str, order: Order) -> UUID:
-    """Put a message into the outbox; give its id."""
-    message_id = uuid4()
-    with store.database.begin() as transaction:
-        put(store, transaction, [draft(store, client, order, message_id)])
-    return message_id
 
 
 def draft(store: Store, client: str, order: Order, message_id: UUID) -> dict[str, object]:

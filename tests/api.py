@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from shared import apikeys
 from shared.api.http import application, serving
 from shared.api.table import ROUTES
-from shared.apikeys import Scope
+from shared.apikeys import Holder, Scope
 from shared.secret import Secret
 from shared.store import Store
 from sms.campaign_texts import CampaignTexts
@@ -88,6 +88,12 @@ class Api:
             connection.endheaders(sent.encode() if isinstance(sent, str) else sent)
             answer = connection.getresponse()
             return Reply(answer.status, dict(answer.getheaders()), answer.read())
+
+
+def holder(store: Store, key: str) -> Holder | None:
+    """Say who holds a key."""
+    [found] = apikeys.holders(store, [key])
+    return found
 
 
 def new_key(store: Store, client: str = "site-web", *scopes: Scope) -> Secret:

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from shared import outbox
+from shared import client_messages, outbox
+from shared.client_messages import Order
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
 from shared.outbox import Render, Rendered, Report, Result
 from shared.resets import Template
@@ -115,6 +116,14 @@ def queue(
     with store.database.write() as transaction:
         transaction.add(message)
     return message_id
+
+
+def send_for(store: Store, client: str, order: Order) -> UUID:
+    """Have a message sent as an API client does; give its id."""
+    row = client_messages.draft(store, client, order, uuid4())
+    with store.database.begin() as transaction:
+        client_messages.put(store, transaction, [row])
+    return UUID(str(row["id"]))
 
 
 def queued_message(

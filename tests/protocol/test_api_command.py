@@ -22,7 +22,7 @@ from shared.store import Store
 from svi.__main__ import cli
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from tests.api import Api
+from tests.api import Api, holder
 from tests.mail_server import AWAY
 
 ADD = ["api", "keys", "add", "--client", "site-web", "--scope", "logins", "--days", "90"]
@@ -54,7 +54,7 @@ def add() -> str:
 
 def test_a_key_is_shown_once(store: Store) -> None:
     key = add()
-    assert apikeys.holder(store, key) == Holder("site-web", frozenset({"logins"}))
+    assert holder(store, key) == Holder("site-web", frozenset({"logins"}))
     key_id, secret = key.split(".")
     listed = svi("api", "keys", "list")
     as_json = svi("api", "keys", "list", "--json")
@@ -71,7 +71,7 @@ def test_a_key_is_revoked(store: Store) -> None:
     key = add()
     key_id = key.split(".")[0]
     assert svi("api", "keys", "revoke", key_id).output == "clé révoquée\n"
-    assert apikeys.holder(store, key) is None
+    assert holder(store, key) is None
     assert json.loads(svi("api", "keys", "list", "--json").output)["state"] == "revoked"
     again = svi("api", "keys", "revoke", key_id)
     assert (again.exit_code, again.output) == (

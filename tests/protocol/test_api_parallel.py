@@ -36,7 +36,7 @@ from shared.store import Store
 from sms.campaign_texts import CampaignTexts
 from sms.templates import Templates
 from tests.api import LONG, running
-from tests.gateway import MOBILE
+from tests.gateway import MOBILE, send_for
 from tests.processes import Place, run_together
 from tests.store import PASSWORD, FakeClock, open_session
 from tests.web import NIR, WEB_PASSWORD, add_dossier
@@ -212,7 +212,7 @@ def test_a_message_cancelled_at_the_instant_of_its_sending_is_either(
     """What was told of it holds: cancelled, nobody has it; being sent, it is not tried again."""
     order = Order("notice.message-a-lire", MOBILE, {}, timedelta(hours=1))
     for _ in range(MESSAGES):
-        client_messages.send(shop, CLIENT, order)
+        send_for(shop, CLIENT, order)
     told = run_together(place, 2, cancel_or_take)[0]
     with shop.database.read() as transaction:
         messages = transaction.scalars(select(Message)).all()

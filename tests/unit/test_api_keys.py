@@ -10,6 +10,7 @@ from shared.apikeys import Holder, KeyRefusedError, Scope
 from shared.models import ApiKey, AuditEntry
 from shared.secret import Secret
 from shared.store import Store
+from tests.api import holder
 from tests.store import FakeClock
 
 DAY = timedelta(days=1)
@@ -26,23 +27,23 @@ def id_of(key: Secret) -> str:
 
 def test_a_key_says_who_holds_it_and_what_for(store: Store) -> None:
     held = Holder("site-web", frozenset({"logins", "sessions"}))
-    assert apikeys.holder(store, add(store).reveal()) == held
+    assert holder(store, add(store).reveal()) == held
 
 
 def test_a_key_is_good_until_it_expires(store: Store, clock: FakeClock) -> None:
     key = add(store).reveal()
     clock.advance(DAY - INSTANT)
-    assert apikeys.holder(store, key) is not None
+    assert holder(store, key) is not None
     clock.advance(INSTANT)
-    assert apikeys.holder(store, key) is None
+    assert holder(store, key) is None
 
 
 def test_a_revoked_key_is_good_no_more(store: Store) -> None:
     old, new = add(store), add(store)
-    assert apikeys.holder(store, old.reveal()) == apikeys.holder(store, new.reveal())  # rotation
+    assert holder(store, old.reveal()) == holder(store, new.reveal())  # rotation
     assert apikeys.revoke(store, id_of(old))
-    assert apikeys.holder(store, old.reveal()) is None
-    assert apikeys.holder(store, new.reveal()) is not None
+    assert holder(store, old.reveal()) is None
+    assert holder(store, new.reveal()) is not None
     assert not apikeys.revoke(store, id_of(old))
     assert not apikeys.revoke(store, "0" * 16)
 
@@ -63,7 +64,7 @@ def test_nothing_else_is_a_key(store: Store) -> None:
         "id in capitals": f"{key_id.upper().replace('0', 'A')}.{secret}",
     }
     for name, text in wrong.items():
-        assert apikeys.holder(store, text) is None, name
+        assert holder(store, text) is None, name
 
 
 def test_the_hash_alone_is_kept(store: Store) -> None:

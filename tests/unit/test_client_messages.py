@@ -14,7 +14,7 @@ from shared.models import Message, MessageState, Priority, Route
 from shared.outbox import Rendered, Report, Result
 from shared.store import Store
 from sms.templates import Templates
-from tests.gateway import MOBILE, VERSION, MoodyProvider, dispatching, message, until
+from tests.gateway import MOBILE, VERSION, MoodyProvider, dispatching, message, send_for, until
 from tests.store import FakeClock
 
 OURS, THEIRS = "agenda", "bornes"
@@ -23,7 +23,7 @@ ORDER = Order("notice.rendez-vous", MOBILE, WHEN, timedelta(hours=2))
 
 
 def send(store: Store) -> UUID:
-    return client_messages.send(store, OURS, ORDER)
+    return send_for(store, OURS, ORDER)
 
 
 def test_it_waits_in_the_outbox_as_the_store_s_own_do(store: Store, clock: FakeClock) -> None:

@@ -26,7 +26,17 @@ from svi.demo import refuse_real_people
 from svi.gateway import dispatching
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from tests.gateway import IN_GROUPS, MOBILE, PASSWORD, MoodyProvider, message, queue, says, until
+from tests.gateway import (
+    IN_GROUPS,
+    MOBILE,
+    PASSWORD,
+    MoodyProvider,
+    message,
+    queue,
+    says,
+    send_for,
+    until,
+)
 from tests.operators import EXAMPLE
 from tests.store import add_account
 
@@ -190,7 +200,7 @@ def test_check_reads_the_operator_s_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_of_a_client_s_message_it_says_whose_it_is(store: Store) -> None:
     order = Order("notice.rendez-vous", MOBILE, {"jour": "lundi", "heure": "9 h"}, DAY)
-    message_id = client_messages.send(store, "agenda", order)
+    message_id = send_for(store, "agenda", order)
     client_messages.cancel(store, "agenda", message_id)
     [listed] = svi("sms", "list", "--json").output.splitlines()
     shown = svi("sms", "show", str(message_id)).output

@@ -59,7 +59,7 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from shared.web_accounts import Holder, WebLogin
-from tests import earlier
+from tests import api, earlier
 from tests.earlier import Row, fill
 from tests.store import STRANGER, CountingHasher, FakeClock
 
@@ -355,9 +355,9 @@ def _task_is_not_done_again(store: Store) -> None:
 
 
 def _client_gets_in(store: Store) -> None:
-    held = apikeys.holder(store, f"{earlier.KEY_ID}.{earlier.API_SECRET}")
+    held = api.holder(store, f"{earlier.KEY_ID}.{earlier.API_SECRET}")
     assert held == apikeys.Holder(earlier.CLIENT, frozenset({"logins", "sessions"}))
-    assert apikeys.holder(store, f"{earlier.KEY_ID[::-1]}.{earlier.API_SECRET}") is None
+    assert api.holder(store, f"{earlier.KEY_ID[::-1]}.{earlier.API_SECRET}") is None
     resumed = sessions.resume(store, earlier.CLIENT_TOKEN, earlier.CLIENT)
     assert resumed.account_id == earlier.OURS
 

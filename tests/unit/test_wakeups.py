@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 
-from shared import client_messages
 from shared.client_messages import Order
 from shared.contacts import Contact
 from shared.models import Route
@@ -19,7 +18,7 @@ from shared.resets import request_password
 from shared.rules import Channel
 from shared.store import Store
 from sms import wakeups
-from tests.gateway import FAST, LONG, MOBILE, MoodyProvider, dispatching, queue, until
+from tests.gateway import FAST, LONG, MOBILE, MoodyProvider, dispatching, queue, send_for, until
 from tests.store import CAISSE, NUMBER, OWNER, STRANGER, add_account
 
 pytestmark = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
@@ -64,7 +63,7 @@ async def test_what_a_client_has_sent_leaves_at_once(store: Store) -> None:
     order = Order("notice.message-a-lire", MOBILE, {}, timedelta(hours=1))
     async with dispatching(store, provider, SELDOM):
         await until(lambda: listeners(store))
-        client_messages.send(store, "agenda", order)
+        send_for(store, "agenda", order)
         await until(lambda: provider.asked)
 
 
