@@ -89,13 +89,15 @@ def _of_subject(plan: Plan) -> Iterator[Misfit]:
 def _of_free_text(route: Route, text: str) -> Iterator[Misfit]:
     """Say what D14 has against a text that has no variables."""
     written = WRITE[route](text)
+    if _is_too_long(route, written):  # to search it might take long
+        yield Misfit("text", "too_long")
+        return
     wrong = {
         "missing": not text,
         "variable": "{" in text or "}" in text,
         "link": LINK.search(text) or LINK.search(written),
         "control_character": not all(one.isprintable() or one == "\n" for one in text),
         "not_gsm7": written.count("?") > text.count("?"),
-        "too_long": _is_too_long(route, written),
     }
     yield from (Misfit("text", reason) for reason, holds in wrong.items() if holds)
 

@@ -148,6 +148,7 @@ TEXTS = {
     "an emoji": ("Bonjour \N{WAVING HAND SIGN}", {("text", "not_gsm7")}),
     "a variable": ("Bonjour {nom}", {("text", "variable")}),
     "too much": ("a" * 460, {("text", "too_long")}),
+    "too much to be searched": ("a" * 460 + "{exemple.fr", {("text", "too_long")}),
     "a NUL": ("Bon\0jour", {("text", "control_character"), ("text", "not_gsm7")}),
     "nothing": (" \n ", {("text", "missing")}),
 }
