@@ -71,6 +71,11 @@ soak: .venv/ready asterisk tests/peers/node_modules
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What click says, in French.
+svi/locale/fr/LC_MESSAGES/messages.mo: svi/locale/fr/LC_MESSAGES/messages.po
+	@tools/packages.sh gettext
+	@msgfmt --check-format -o $@ $<
+
 .venv/bench: requirements-bench.lock .venv/ready
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

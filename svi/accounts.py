@@ -28,7 +28,7 @@ def accounts() -> None:
 
 
 @accounts.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FICHIER", type=click.Path(path_type=Path))
 def import_command(file: Path) -> None:
     """Importe les personnes d'un fichier CSV : tout, ou rien si une ligne est fausse.
 
@@ -50,7 +50,7 @@ def import_command(file: Path) -> None:
 @accounts.command("add")
 @caisse_option
 @number_option
-@click.option("--mobile", help="Le mobile, de la forme +33612345678.")
+@click.option("--mobile", metavar="MOBILE", help="Le mobile, de la forme +33612345678.")
 @click.option(
     "--password-stdin",
     is_flag=True,

@@ -52,7 +52,9 @@ def keys() -> None:
 
 
 @keys.command("add")
-@click.option("--client", required=True, help="À qui elle est, par exemple site-web.")
+@click.option(
+    "--client", metavar="NOM", required=True, help="À qui elle est, par exemple site-web."
+)
 @click.option(
     "--scope",
     "scopes",
@@ -63,6 +65,7 @@ def keys() -> None:
 )
 @click.option(
     "--days",
+    metavar="JOURS",
     type=click.IntRange(min=1, max=730),
     default=365,
     show_default=True,

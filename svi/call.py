@@ -28,9 +28,15 @@ EXIT_CODES = {
 @click.command(
     epilog="Codes de sortie : " + ", ".join(f"{code} {name}" for name, code in EXIT_CODES.items())
 )
-@click.option("--keys", required=True, help="Les touches, un groupe pour chaque question.")
-@click.option("--line", default="3230", show_default=True, help="Le numéro appelé.")
-@click.option("--caller", default="", help="Le numéro de l'appelant ; vide : masqué.")
+@click.option(
+    "--keys", metavar="TOUCHES", required=True, help="Les touches, un groupe pour chaque question."
+)
+@click.option(
+    "--line", metavar="NUMÉRO", default="3230", show_default=True, help="Le numéro appelé."
+)
+@click.option(
+    "--caller", metavar="NUMÉRO", default="", help="Le numéro de l'appelant ; vide : masqué."
+)
 def call(keys: str, line: str, caller: str) -> None:
     """Simule un appel sur les données de SVI_HOME et montre ce que l'appelant entend.
 

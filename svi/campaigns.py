@@ -108,7 +108,9 @@ def _words(command: F) -> F:
     """Give a command the options that say what a campaign says, and to whom."""
     for option in reversed(
         (
-            click.option("--template", help="Un modèle, par exemple notice.message-a-lire."),
+            click.option(
+                "--template", metavar="MODÈLE", help="Un modèle, par exemple notice.message-a-lire."
+            ),
             click.option(
                 "--text-file",
                 type=click.Path(path_type=Path),
@@ -122,8 +124,14 @@ def _words(command: F) -> F:
                 help="Les destinataires : colonne mobile ou mail, et les variables du modèle.",
             ),
             click.option("--mail", is_flag=True, help="Des courriels et non des SMS."),
-            click.option("--sender", help="L'expéditeur ; d'habitude celui du modèle."),
-            click.option("--subject", help="L'objet du courriel ; d'habitude celui du modèle."),
+            click.option(
+                "--sender", metavar="NOM", help="L'expéditeur ; d'habitude celui du modèle."
+            ),
+            click.option(
+                "--subject",
+                metavar="OBJET",
+                help="L'objet du courriel ; d'habitude celui du modèle.",
+            ),
         )
     ):
         command = option(command)

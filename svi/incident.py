@@ -40,7 +40,9 @@ def _caisse(_context: click.Context, _option: click.Parameter, text: str | None)
     return text
 
 
-caisse_option = click.option("--caisse", callback=_caisse, help="Cette caisse seulement.")
+caisse_option = click.option(
+    "--caisse", metavar="CAISSE", callback=_caisse, help="Cette caisse seulement."
+)
 
 
 @click.group()
@@ -108,13 +110,14 @@ def status() -> None:
 
 
 @incident.command()
-@click.argument("start", callback=read_instant)
-@click.argument("end", callback=read_instant)
+@click.argument("start", metavar="DÉBUT", callback=read_instant)
+@click.argument("end", metavar="FIN", callback=read_instant)
 @channel_option
 @caisse_option
 @click.option(
     "--except-password-changed-before",
     "changed_before",
+    metavar="INSTANT",
     callback=read_instant,
     help="Sans les personnes qui avaient choisi leur mot de passe avant cet instant.",
 )
@@ -133,7 +136,7 @@ def void(  # noqa: PLR0913, PLR0917 - click passes one for each option
     people: Path | None,
     rest: Path | None,
 ) -> None:
-    """Annule ce qui a été changé de START (compris) à END (non compris), heure de Paris.
+    """Annule ce qui a été changé de DÉBUT (compris) à FIN (non compris), heure de Paris.
 
     Peut être interrompu et relancé : rien n'est fait deux fois, le résultat est le même.
 

@@ -17,7 +17,7 @@ ADMIN = Origin(Channel.ADMIN)
 
 
 @click.command("import-passwords")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FICHIER", type=click.Path(path_type=Path))
 def import_command(file: Path) -> None:
     """Reprend les mots de passe d'un autre système : tout, ou rien si une ligne est fausse.
 
@@ -54,8 +54,10 @@ def separate(caisse: str, number: str) -> None:
 @click.command()
 @caisse_option
 @number_option
-@click.option("--to-caisse", required=True, help="La nouvelle caisse.")
-@click.option("--to-number", required=True, help="Les 7 chiffres du nouveau numéro.")
+@click.option("--to-caisse", metavar="CAISSE", required=True, help="La nouvelle caisse.")
+@click.option(
+    "--to-number", metavar="NUMÉRO", required=True, help="Les 7 chiffres du nouveau numéro."
+)
 def move(caisse: str, number: str, to_caisse: str, to_number: str) -> None:
     """Mutation : ferme le dossier, l'ouvre dans une autre caisse avec un mot de passe provisoire.
 

@@ -2,5 +2,9 @@
 
 import click
 
-caisse_option = click.option("--caisse", required=True, help="La caisse, par exemple 92.")
-number_option = click.option("--number", required=True, help="Les 7 chiffres du numéro.")
+caisse_option = click.option(
+    "--caisse", metavar="CAISSE", required=True, help="La caisse, par exemple 92."
+)
+number_option = click.option(
+    "--number", metavar="NUMÉRO", required=True, help="Les 7 chiffres du numéro."
+)

@@ -41,6 +41,7 @@ sms.add_command(drain)
 @click.option("--json", "as_json", is_flag=True, help="Un objet JSON par ligne.")
 @click.option(
     "--last",
+    metavar="NOMBRE",
     type=click.IntRange(min=1),
     default=20,
     show_default=True,

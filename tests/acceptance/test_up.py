@@ -178,7 +178,7 @@ def test_asterisk_that_dies_ends_the_service(make_up: Callable[..., Up]) -> None
     code, complaint = up.end()
     assert code == 1
     last_line = complaint.splitlines()[-1]
-    assert last_line.startswith("Error: Asterisk s'est arrêté de lui-même ; voir ")
+    assert last_line.startswith("Erreur : Asterisk s'est arrêté de lui-même ; voir ")
     assert "Traceback" not in complaint
 
 
@@ -220,7 +220,7 @@ def test_a_home_or_a_port_in_use_refuses_the_start(make_up: Callable[..., Up]) -
     assert second.returncode == 1
     assert (
         second.stderr
-        == f"Error: {up.home} : un autre svi up s'en sert ; donnez un autre SVI_HOME\n"
+        == f"Erreur : {up.home} : un autre svi up s'en sert ; donnez un autre SVI_HOME\n"
     )
     neighbour = make_up("two", sip_port=up.sip_port)
     assert f"port UDP {up.sip_port} de 127.0.0.1 est déjà pris" in refused(neighbour)

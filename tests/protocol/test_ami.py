@@ -335,8 +335,8 @@ def test_sends_nothing_for_what_cannot_be_a_channel(name: str) -> None:
 
 COMPLAINTS = {
     "PJSIP/trunk-00000001": "",
-    "PJSIP/trunk-0000dead": "Error: aucun appel en cours n'a ce canal\n",
-    "/.*/": "Error: --hang-up : ce n'est pas un nom de canal\n",
+    "PJSIP/trunk-0000dead": "Erreur : aucun appel en cours n'a ce canal\n",
+    "/.*/": "Erreur : --hang-up : ce n'est pas un nom de canal\n",
 }
 
 

@@ -76,7 +76,7 @@ def test_a_key_is_revoked(store: Store) -> None:
     again = svi("api", "keys", "revoke", key_id)
     assert (again.exit_code, again.output) == (
         1,
-        "Error: aucune clé en service n'a cet identifiant\n",
+        "Erreur : aucune clé en service n'a cet identifiant\n",
     )
 
 

@@ -134,7 +134,7 @@ def test_help_has_an_example(name: str) -> None:
 
 
 def test_help_needs_no_home(home: Path) -> None:
-    assert output(home, "voice", "--help")[0] == "Usage: svi voice [OPTIONS]"
+    assert output(home, "voice", "--help")[0] == "Usage : svi voice [OPTIONS]"
     assert not home.exists()
 
 
@@ -158,7 +158,7 @@ BAD_SETTINGS = {
 @pytest.mark.parametrize(("name", "value", "reason"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
 def test_a_setting_that_makes_no_sense(home: Path, name: str, value: str, reason: str) -> None:
     line = refusal(home, "check", **{name: value})
-    assert line.startswith(f"Error: {name} : {reason}")
+    assert line.startswith(f"Erreur : {name} : {reason}")
     assert "hush" not in line
 
 
@@ -168,8 +168,8 @@ def test_a_home_that_is_a_file(home: Path) -> None:
 
 
 def test_a_home_that_is_not_there(home: Path) -> None:
-    assert complaint(home, "calls").startswith(f"Error: {home} n'existe pas")
-    assert complaint(home, "db", "status") == f"Error: {home} n'existe pas : vérifiez SVI_HOME"
+    assert complaint(home, "calls").startswith(f"Erreur : {home} n'existe pas")
+    assert complaint(home, "db", "status") == f"Erreur : {home} n'existe pas : vérifiez SVI_HOME"
     assert not home.exists()
 
 
@@ -182,7 +182,7 @@ def test_keys_are_made_in_a_home_that_is_not_there(home: Path) -> None:
 
 def test_without_a_key_ring_the_remedy_depends_on_the_database(home: Path) -> None:
     home.mkdir()
-    missing = f"Error: {home}/keys.json : il n'y a pas de trousseau ; "
+    missing = f"Erreur : {home}/keys.json : il n'y a pas de trousseau ; "
     assert refusal(home, "calls") == f"{missing}lancez : svi keys create"
     output(home, "db", "upgrade")
     assert refusal(home, "calls") == f"{missing}restaurez celui de la sauvegarde"
@@ -237,7 +237,7 @@ def test_rules_that_are_wrong(used_home: Path, tmp_path: Path) -> None:
 
 def test_no_voice_without_its_prompts(home: Path) -> None:
     line = complaint(home, "voice")
-    assert line.startswith(f"Error: {home}/prompts : il manque ")
+    assert line.startswith(f"Erreur : {home}/prompts : il manque ")
     assert line.endswith("lancez : svi prompts build")
 
 
@@ -260,7 +260,7 @@ def test_an_account_is_shown_without_name_contact_or_secret(used_home: Path) -> 
 
 def test_an_account_that_is_not_there(used_home: Path) -> None:
     line = refusal(used_home, *SHOW[:-1], "9999999")
-    assert line == "Error: il n'y a pas de tel dossier"
+    assert line == "Erreur : il n'y a pas de tel dossier"
 
 
 BAD_ACCOUNTS = {
@@ -285,7 +285,7 @@ def test_an_account_that_can_not_be_made(used_home: Path, given: list[str], reas
 def test_a_password_is_never_an_argument(home: Path) -> None:
     done = svi(home, *ADD)
     assert done.returncode == 2
-    assert done.stderr.endswith("Error: Missing option '--password-stdin'.\n")
+    assert done.stderr.endswith("Erreur : Il manque l'option '--password-stdin'.\n")
 
 
 def claimants(path: Path, *rows: Mapping[str, str]) -> str:
@@ -327,7 +327,7 @@ def test_a_file_of_claimants_is_taken_whole_or_not_at_all(home: Path, tmp_path: 
     assert third.startswith(f"{file} : ligne 3, colonne numero : ")
     assert fourth.startswith(f"{file} : ligne 4, colonne naissance : ")
     assert end == f"{file} : refusé, rien n'a été importé"
-    assert refusal(home, *SHOW) == "Error: il n'y a pas de tel dossier"
+    assert refusal(home, *SHOW) == "Erreur : il n'y a pas de tel dossier"
 
 
 # call and calls
@@ -380,14 +380,14 @@ def test_a_call_that_a_broken_database_fails(home: Path) -> None:
 def test_keys_that_no_telephone_has(home: Path, keys: str) -> None:
     line = refusal(home, "call", "--keys", keys)
     assert line == (
-        f"Error: --keys, groupe {len(keys.split())} :"
+        f"Erreur : --keys, groupe {len(keys.split())} :"
         " un téléphone n'a que les touches 0 à 9, * et #"
     )
 
 
 def test_a_line_that_nobody_has(home: Path) -> None:
     line = refusal(home, "call", "--keys", "92", "--line", "3231")
-    assert line.startswith("Error: --line : pas de telle ligne ; il y a 3230, ")
+    assert line.startswith("Erreur : --line : pas de telle ligne ; il y a 3230, ")
 
 
 def test_calls_are_listed_oldest_first(home: Path) -> None:
@@ -438,7 +438,9 @@ def test_calls_in_progress_when_nothing_says_where(home: Path, reach: str | None
     if reach is not None:
         (home / "ami.json").write_text(reach)
     line = complaint(home, "calls", "--live")
-    assert line == f"Error: {home}/ami.json : ne dit pas où joindre Asterisk ; svi up tourne-t-il ?"
+    assert (
+        line == f"Erreur : {home}/ami.json : ne dit pas où joindre Asterisk ; svi up tourne-t-il ?"
+    )
 
 
 def test_calls_in_progress_when_asterisk_is_gone(home: Path) -> None:

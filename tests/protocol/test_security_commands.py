@@ -122,14 +122,14 @@ def test_a_head_that_is_not_there_is_named(home: Path, tmp_path: Path) -> None:
     result = _run("audit", "verify", "--head", str(tmp_path / "none"))
     assert result.exit_code == 1
     assert result.output == (
-        f"Error: {tmp_path / 'none'} : ne peut pas être lu : No such file or directory\n"
+        f"Erreur : {tmp_path / 'none'} : ne peut pas être lu : No such file or directory\n"
     )
 
 
 def test_a_window_is_over_before_it_is_voided(home: Path) -> None:
     result = _run("incident", "void", LONG_AGO, FAR_AWAY)
     assert result.exit_code == 1
-    assert result.output.startswith("Error: la fin est à venir")
+    assert result.output.startswith("Erreur : la fin est à venir")
 
 
 def test_a_head_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:

@@ -83,4 +83,4 @@ def test_a_bad_date_is_one_clear_line(text: str) -> None:
     result = _show("--on", text)
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: --on : une date comme 2021-10-10, ou 2021-10-10T21:00\n"
+    assert result.stderr == "Erreur : --on : une date comme 2021-10-10, ou 2021-10-10T21:00\n"

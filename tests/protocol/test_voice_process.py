@@ -81,4 +81,4 @@ def test_a_voice_server_that_ends_by_itself_says_so(
     ended = CliRunner().invoke(cli, ["voice"])
     *_, ready, why = ended.output.splitlines()
     assert (ended.exit_code, ready) == (1, "ready")
-    assert why.startswith("Error: le serveur vocal s'est arrêté")
+    assert why.startswith("Erreur : le serveur vocal s'est arrêté")

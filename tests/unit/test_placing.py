@@ -77,7 +77,7 @@ def test_callers_are_never_told_the_address_of_nobody(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SVI_SIP_HOST", "0.0.0.0")  # noqa: S104
     refused = svi("up")
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: SVI_SIP_HOST :")
+    assert refused.output.startswith("Erreur : SVI_SIP_HOST :")
 
 
 @pytest.mark.parametrize("command", ["voice", "gateway"])

@@ -99,13 +99,13 @@ def test_the_newest_are_shown_last(store: Store) -> None:
 def test_an_unknown_message_is_said_so(store: Store) -> None:
     shown = svi("sms", "show", str(uuid4()))
     assert shown.exit_code == 1
-    assert shown.output == "Error: aucun message n'a cet identifiant\n"
+    assert shown.output == "Erreur : aucun message n'a cet identifiant\n"
 
 
 def test_the_gateway_needs_its_public_address(settings: Settings) -> None:
     refused = svi("gateway")
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: SVI_PUBLIC_URL")
+    assert refused.output.startswith("Erreur : SVI_PUBLIC_URL")
 
 
 def test_the_gateway_needs_its_account_at_the_smsc(
@@ -128,7 +128,7 @@ def test_a_setting_of_the_link_that_makes_no_sense(
     monkeypatch.setenv(name, value)
     refused = svi("gateway")
     assert refused.exit_code == 1
-    assert refused.output.startswith(f"Error: {name} : ")
+    assert refused.output.startswith(f"Erreur : {name} : ")
 
 
 MAIL_SETTINGS = {

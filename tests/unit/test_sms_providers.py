@@ -196,7 +196,7 @@ def test_ctrl_c_leaves_it_drained(own_store: Store, monkeypatch: pytest.MonkeyPa
     shown = svi("sms", "drain", "smpp")
     assert shown.exit_code == 1
     assert shown.output.endswith(
-        "Error: smpp reste hors service, avec 1 message(s) en cours ;"
+        "Erreur : smpp reste hors service, avec 1 message(s) en cours ;"
         " pour l'y remettre : svi sms drain smpp --end\n"
     )
     assert set(providers.drained(own_store)) == {"smpp"}
@@ -227,7 +227,7 @@ def test_an_unknown_provider_is_said_so(own_store: Store) -> None:
     shown = svi("sms", "drain", "smp")
     assert (shown.exit_code, providers.drained(own_store)) == (1, {})
     assert shown.output == (
-        "Error: aucun fournisseur smp ; il y a twilio, smpp, smtp, file-sms, file-mail\n"
+        "Erreur : aucun fournisseur smp ; il y a twilio, smpp, smtp, file-sms, file-mail\n"
     )
 
 

@@ -255,7 +255,7 @@ def state(store: Store, message_id: UUID) -> tuple[object, ...]:
 def test_it_is_some_or_all(store: Store, arguments: tuple[str, ...]) -> None:
     retried = svi("retry", *arguments)
     assert retried.exit_code == 1
-    assert retried.output == "Error: donnez un ou plusieurs ID, ou --all\n"
+    assert retried.output == "Erreur : donnez un ou plusieurs ID, ou --all\n"
 
 
 # To take back
@@ -329,7 +329,7 @@ def test_what_can_not_be_taken_back(store: Store, make: Callable[[Store], UUID],
     message_id = make(store)
     before = state(store, message_id)
     cancelled = svi("cancel", str(message_id))
-    assert (cancelled.exit_code, cancelled.output) == (1, f"Error: {said}\n")
+    assert (cancelled.exit_code, cancelled.output) == (1, f"Erreur : {said}\n")
     assert state(store, message_id) == before
     assert audited(store) == []
 
@@ -389,7 +389,7 @@ def test_the_statistics_begin_when_they_are_told_to(store: Store) -> None:
 def test_a_wrong_duration(store: Store, since: str) -> None:
     refused = svi("stats", f"--since={since}")
     assert refused.exit_code == 1
-    assert refused.output.startswith("Error: --since : ")
+    assert refused.output.startswith("Erreur : --since : ")
 
 
 def test_nothing_personal_is_shown(store: Store) -> None:
