@@ -127,19 +127,23 @@ async def test_messages_of_a_day_are_told_by_where_they_stand(
 
 async def test_what_a_provider_took_and_forgot_is_told(store: Store, clock: FakeClock) -> None:
     """It is final for us: nothing of what it said is left to be sent again (D16)."""
-    forgotten, delivered = [(queue(store), send(store))[0] for _ in range(2)]
+    forgotten, delivered, undelivered, mail = [(queue(store), send(store))[0] for _ in range(4)]
+    change(store, mail, route=Route.MAIL)  # which has no receipt
+    queue(store)
     clock.advance(59 * MINUTE)
+    send(store)  # what was asked for an hour ago, and taken now
     just_taken = queue(store)
     send(store)
     queue(store)
     send(store, Result.UNCERTAIN)  # whose fate is an alarm of its own
     change(store, delivered, state=MessageState.DELIVERED, ended_at=clock.now)
+    change(store, undelivered, state=MessageState.UNDELIVERED, ended_at=clock.now)
     page = await scrape(store)
     assert page.series("svi_messages_taken") == {}
     clock.advance(MINUTE)
     page = await scrape(store)
     # provider, receipt
-    assert page.series("svi_messages_taken") == {("moody", "no"): 1, ("moody", "yes"): 1}
+    assert page.series("svi_messages_taken") == {("moody", "no"): 1, ("moody", "yes"): 2}
     clock.advance(DAY - 5 * MINUTE)
     for _ in range(3):  # whatever time goes by
         outbox.recover(store)
