@@ -46,6 +46,7 @@ class Witness:
 
     name: str = "witness"
     route: Route = Route.SMS
+    window: int | None = None
     codes: dict[str, asyncio.Future[float]] = field(default_factory=dict)
     others: list[float] = field(default_factory=list)
 

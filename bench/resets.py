@@ -34,6 +34,7 @@ class Witness:
     expected: int
     name: str = "witness"
     route: Route = Route.SMS
+    window: int | None = None
     seen: dict[str, float] = field(default_factory=dict)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 

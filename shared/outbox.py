@@ -93,6 +93,7 @@ class Claim:
     failures: int
     sender: str | None  # if it is not the template's; so is the subject
     subject: str | None
+    awaited: bool  # by somebody, now
 
 
 @dataclass(frozen=True)
@@ -428,6 +429,7 @@ class _Held(NamedTuple):
     failures: int
     sender: str | None
     subject: str | None
+    priority: int
 
 
 class _Ready(NamedTuple):
@@ -522,6 +524,7 @@ def _claim(store: Store, held: _Held, attempt_id: UUID, number: int, text: str) 
         failures=held.failures,
         sender=held.sender,
         subject=held.subject,
+        awaited=held.priority in AWAITED,
     )
 
 
@@ -636,6 +639,7 @@ _HELD = (
     Message.failures,
     Message.sender,
     Message.subject,
+    Message.priority,
 )
 _DUE = (
     select(*_HELD)

@@ -75,7 +75,9 @@ class Dispatcher:
         self._pace = pace or Pace()
         # One that outlived its lease could be under way twice.
         self._asking_seconds = store.rules.outbox.lease_seconds / 2
-        self._lanes = [Lane(one, self._pace.patience, self._asking_seconds) for one in by]
+        self._lanes = [
+            Lane(one, self._pace.at_once, self._pace.patience, self._asking_seconds) for one in by
+        ]
         (self._route,) = {one.route for one in by}
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
@@ -143,22 +145,36 @@ class Dispatcher:
             await self._pause(wait, woken)
 
     async def _send_due(self) -> bool:
-        """Claim what is due, for the first provider that may be asked; False if nothing is."""
+        """Claim what is due, for the first provider that may be asked; False if nothing is.
+
+        What nobody waits for does not go past one that merely has us wait.
+        """
         free = self._pace.at_once - len(self._under_way)
         if free == 0:
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait(self._under_way, timeout=self._pace.poll, return_when=first)
             return True
+        awaited_alone = False
         for lane in self._lanes:
-            if not (room := lane.room(free)):
-                continue
-            try:
-                return await self._claim(lane, room, free)
-            except DrainedError:
-                lane.drained = True
+            if room := lane.room(free):
+                kept = room if awaited_alone else self._kept(lane, room, free)
+                try:
+                    return await self._claim(lane, room, kept)
+                except DrainedError:
+                    lane.drained = True
+            awaited_alone = awaited_alone or lane.has_us_wait
         return False
 
-    async def _claim(self, lane: Lane, room: int, free: int) -> bool:
+    def _kept(self, lane: Lane, room: int, free: int) -> int:
+        """Say how many places of a provider's room are for what somebody waits for.
+
+        It keeps the same share of its own places as we of all.
+        """
+        of_its_own = self._pace.kept * lane.places // self._pace.at_once
+        free_there = min(free, lane.places - lane.under_way)
+        return max(of_its_own - (free_there - room), 0)
+
+    async def _claim(self, lane: Lane, room: int, kept: int) -> bool:
         """Begin to send as much as a provider has room for; False if nothing is due."""
         claims: list[Claim] = []
         lane.under_way += room  # nobody else may take it meanwhile
@@ -169,7 +185,7 @@ class Dispatcher:
                 lane.name,
                 self._templates.render,
                 room,
-                kept=max(self._pace.kept - (free - room), 0),
+                kept=kept,
                 route=self._route,
             )
         finally:
@@ -215,10 +231,15 @@ class Dispatcher:
         """Give what surely was not sent to the next provider; None if there is none for it.
 
         Never anything else: after a doubt D19 decides, and a number that takes no SMS takes none.
+        What nobody waits for stays for one that merely has us wait.
         """
         if report.result is not Result.RETRY and not report.elsewhere:
             return None
+        if report.retry_after is not None and not claim.awaited:
+            return None
         for lane in others:
+            if lane.has_us_wait and not claim.awaited:
+                return None
             if self._stopping.is_set() or not lane.room(1):
                 continue
             following = await self._commit_to(lane, claim, report)
@@ -243,10 +264,9 @@ class Dispatcher:
         return following
 
     async def _keep(self, claim: Claim, report: Report) -> None:
-        """Keep a report; one of several providers that throttles us holds up no message."""
-        rules, chance = self._store.rules.outbox, self._store.chance
-        least = 0 if len(self._lanes) > 1 else report.retry_after or 0
-        ending = Ending(claim, report, max(backoff(rules, claim.failures, chance), least))
+        """Keep a report; that a provider throttles us holds up that provider, and no message."""
+        delay = backoff(self._store.rules.outbox, claim.failures, self._store.chance)
+        ending = Ending(claim, report, delay)
         try:
             in_time = await self._insist(lambda: self._finish(ending))
         except Exception:  # then the lease ends, and it is looked up

@@ -20,6 +20,7 @@ class Out(StrEnum):
     STOPPED = "stopped"  # it turned all of ours away: until the service is started again
     DRAINED = "drained"  # an admin took it out of service
     FAILING = "failing"  # too often in a row; now and then one message tries it
+    THROTTLED = "throttled"  # it has us wait for long; now and then one message tries it
 
 
 class Standing(NamedTuple):
@@ -34,11 +35,14 @@ class Standing(NamedTuple):
 class Lane:
     """One provider, asked with patience; used in one event loop."""
 
-    def __init__(self, provider: Provider, patience: Patience, asking_seconds: float) -> None:
+    def __init__(
+        self, provider: Provider, at_once: int, patience: Patience, asking_seconds: float
+    ) -> None:
         self.name = provider.name
         self.route = provider.route
         self.stopped = False
         self.drained = False
+        self.places = at_once if provider.window is None else min(provider.window, at_once)
         self.under_way = 0  # messages given to it, or about to be
         self._provider = provider
         self._breaker = Breaker(patience)
@@ -51,18 +55,29 @@ class Lane:
             return Out.STOPPED
         if self.drained:
             return Out.DRAINED
-        return None if self._breaker.state(_now()) is State.CLOSED else Out.FAILING
+        if self._breaker.state(_now()) is not State.CLOSED:
+            return Out.FAILING
+        return Out.THROTTLED if self._breaker.throttled(_now()) else None
+
+    @property
+    def has_us_wait(self) -> bool:
+        """Say whether it works, and takes no more for now: it throttles us, or has no place."""
+        return self.out in {None, Out.THROTTLED} and not self.room(1)
 
     def room(self, free: int) -> int:
         """Say how many of so many messages it may be given now."""
         if self.stopped or self.drained:
             return 0
+        free = min(free, self.places - self.under_way)
         return self._breaker.room(_now(), free, self.under_way)
 
     async def send(self, message: Outgoing) -> Report:
         """Hand a message over, once; whatever goes wrong is a report."""
         report = await self._ask(message)
+        before = self.out
         self._breaker.learn(report, _now())
+        if self.out is Out.THROTTLED is not before:
+            log.warning("provider_throttles", provider=self.name, seconds=report.retry_after)
         return report
 
     async def look_up(self, message: Outgoing) -> Report | None:

@@ -30,7 +30,7 @@ CODES = frozenset(
         # the dispatcher's
         *("failed", "no-answer", "no-template", "not-asked", "provider-stopped", "stopped"),
         # of the way to a provider
-        *("cut", "not-gsm7", "timeout", "unreachable", "unreadable", "unwritten", "window-full"),
+        *("cut", "not-gsm7", "timeout", "unreachable", "unreadable", "unwritten"),
         *("no-address", *smtp.WITHOUT_REPLY),
         # the providers' own
         *map(str, [*twilio.BY_CODE, *twilio.BY_STATUS, 500, 502, 503, 504]),

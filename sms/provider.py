@@ -67,6 +67,10 @@ class Provider(Protocol):
     def route(self) -> Route:
         """Which messages it takes."""
 
+    @property
+    def window(self) -> int | None:
+        """How many messages it takes at once; None: as many as there are."""
+
     async def send(self, message: Outgoing) -> Report:
         """Hand a message over, once; ProviderStoppedError if our configuration is wrong."""
 

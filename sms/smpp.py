@@ -105,12 +105,11 @@ class Smsc:
 
 @dataclass(frozen=True)
 class LinkPace:
-    """How patient a link is; in seconds, but for `window`, the submissions that may be open."""
+    """How patient a link is, in seconds."""
 
-    window: int = 10
     connect: float = 5.0
-    ready: float = 2.0  # a submission waits so long for its place, and for a link
-    answer: float = 10.0  # with both it must end before the dispatcher's patience, half a lease
+    ready: float = 2.0  # a submission waits so long for a link
+    answer: float = 10.0  # with it this must end before the dispatcher's patience, half a lease
     enquire: float = 30.0  # between two questions whether the SMSC is still there
     unbind: float = 1.0
     first: float = 1.0  # before a lost link is made again; doubled each time
@@ -118,11 +117,7 @@ class LinkPace:
 
 
 class NotSubmittedError(Exception):
-    """Nothing was written: there is no link, or no place in its window. `code` says which."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    """Nothing was written: there is no link."""
 
 
 class BindRefusedError(Exception):
@@ -146,7 +141,6 @@ class Link:
         self._pace = pace
         self._receive = receive
         self._chance = chance
-        self._window = asyncio.Semaphore(pace.window)
         self._session: _Session | None = None
         self._refusal: str | None = None
         self._refusals = 0  # in a row
@@ -157,16 +151,8 @@ class Link:
 
         NotSubmittedError, AnswerLostError, BindRefusedError.
         """
-        try:
-            async with asyncio.timeout(self._pace.ready):
-                await self._window.acquire()
-        except TimeoutError:
-            raise NotSubmittedError("window-full") from None
-        try:
-            session = await self._bound()
-            answer = await session.answered(session.ask("submit_sm", **fields), self._pace.answer)
-        finally:
-            self._window.release()
+        session = await self._bound()
+        answer = await session.answered(session.ask("submit_sm", **fields), self._pace.answer)
         if answer.status == Status.ESME_RINVBNDSTS:  # it has forgotten us
             session.cut("forgotten")
         return answer
@@ -180,7 +166,7 @@ class Link:
                     self._decided.clear()  # the link may be lost this very moment
                     await self._decided.wait()
         except TimeoutError:
-            raise NotSubmittedError("unreachable") from None
+            raise NotSubmittedError from None
         raise BindRefusedError(self._refusal)
 
     async def run(self) -> None:

@@ -46,8 +46,10 @@ class MoodyProvider:
         *tempers: Temper,
         fate: Report | Exception | None = None,
         name: str = "moody",
+        window: int | None = None,
     ) -> None:
         self.name = name
+        self.window = window
         self._tempers = list(tempers)
         self.fate = fate
         self.otherwise = answers(ACCEPTED)

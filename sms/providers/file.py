@@ -34,6 +34,7 @@ class FileProvider:
     ) -> None:
         self.name = f"file-{route}"
         self.route = route
+        self.window = None
         self._path = path
         self._show = show
 

@@ -71,6 +71,7 @@ class HttpJsonProvider:
     """Sends by an operator's API; made by `open_http_json`."""
 
     route = Route.SMS
+    window = None
 
     def __init__(
         self, operator: HttpOperator, session: aiohttp.ClientSession, clock: Clock

@@ -152,6 +152,7 @@ class SmppSettings:
     tls: SSLContext | None = None
     receipt_ids: ReceiptIds = ReceiptIds.SAME
     pace: LinkPace = field(default_factory=LinkPace)
+    window: int = 10  # submissions that are open at once
 
 
 class SmppProvider:
@@ -161,6 +162,7 @@ class SmppProvider:
     route = Route.SMS
 
     def __init__(self, settings: SmppSettings, link: Link) -> None:
+        self.window = settings.window  # each message has one submission open, parts or not
         self._link = link
         self._id_base, _ = BASES[settings.receipt_ids]
         self._late: dict[UUID, _Late] = {}
@@ -202,9 +204,8 @@ class SmppProvider:
         """Submit one SMS; AnswerLostError, ProviderStoppedError."""
         try:
             return self._judge(await self._link.submit(**fields))
-        except NotSubmittedError as error:
-            wait = RETRY_SECONDS if error.code == "window-full" else None
-            return Report(Result.RETRY, error.code, retry_after=wait)
+        except NotSubmittedError:
+            return Report(Result.RETRY, "unreachable")
         except BindRefusedError as error:
             raise ProviderStoppedError(f"SMPP: {error}") from None
 

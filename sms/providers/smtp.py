@@ -135,6 +135,7 @@ class SmtpProvider:
 
     name = "smtp"
     route = Route.MAIL
+    window = None
 
     def __init__(self, settings: SmtpSettings, clock: Clock) -> None:
         self._settings = settings

@@ -125,6 +125,7 @@ class TwilioProvider:
 
     name = "twilio"
     route = Route.SMS
+    window = None
 
     def __init__(self, settings: TwilioSettings, session: aiohttp.ClientSession) -> None:
         self._callback = settings.public_url.rstrip("/") + STATUS_PATH

@@ -41,7 +41,7 @@ from sms.smpp import LinkPace
 from sms.templates import Templates
 from svi.service import open_store, prepare_home
 from svi.settings import Settings
-from tests.gateway import FAST, IN_GROUPS, LIFE, PASSWORD, QUEUED_AT, queue, until
+from tests.gateway import FAST, IN_GROUPS, LIFE, PASSWORD, QUEUED_AT, dispatching, queue, until
 from tests.gateway import message as stored
 from tests.mail_server import AWAY
 from tests.peers.npm import free_port
@@ -375,23 +375,22 @@ async def sent(provider: SmppProvider, result: Result) -> Report:
     return report
 
 
-async def test_no_more_than_the_window_is_open() -> None:
-    pace = replace(PATIENT, window=3, ready=0.2)
-    async with both(pace=pace) as (center, provider):
-        await sent(provider, Result.ACCEPTED)
-        messages = [outgoing(to="+33612349999") for _ in range(5)]
-        sending = [asyncio.create_task(provider.send(message)) for message in messages]
-        done, open_ = await asyncio.wait(sending, timeout=30, return_when=asyncio.FIRST_COMPLETED)
-        while len(done) < 2:
-            more, open_ = await asyncio.wait(open_, return_when=asyncio.FIRST_COMPLETED)
-            done |= more
-        full = Report(Result.RETRY, "window-full", retry_after=1.0)
-        assert [task.result() for task in done] == [full, full]
-        await center.told("submit", 4)
-        for task in open_:
-            task.cancel()
-        await asyncio.wait(open_)
-    assert len(center.all("submit")) == 4
+async def test_no_more_than_the_window_is_open(store: Store) -> None:
+    """A message of several SMS has one open at a time."""
+    long = "é" * 161
+    silent = "+33612349999"
+    texts = [long, *"123456"]
+    queued = [queue(store, text, destination=silent) for text in texts]
+    async with smsc() as center:
+        ours = replace(settings(center.port), window=3)
+        async with open_smpp(ours, Receipts().keep, unread, never_chance) as provider:
+            assert provider.window == 3
+            async with dispatching(store, provider, replace(FAST, stop=0.05)):
+                await center.told("submit", 3)
+                await asyncio.sleep(0.2)
+        assert len(center.all("submit")) == 3
+    states = Counter(stored(store, one).state for one in queued)
+    assert states == {MessageState.UNCERTAIN: 3, MessageState.QUEUED: 4}
 
 
 async def test_a_mute_smsc_is_left_and_bound_again() -> None:

@@ -16,6 +16,7 @@ RETRY = Report(Result.RETRY, "unreachable")
 DOUBT = Report(Result.UNCERTAIN, "timeout")
 PUT_OFF = Report(Result.RETRY, "450", message_alone=True)
 THROTTLED = Report(Result.RETRY, "20429", retry_after=5)
+FOR_LONG = Report(Result.RETRY, "20429", retry_after=3600)
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 
@@ -38,6 +39,13 @@ STORIES: dict[str, tuple[Sequence[tuple[float, Report]], State, int]] = {
     "put off again and again": ([(0, PUT_OFF)] * 9, CLOSED, MANY),
     "throttled": ([(0, THROTTLED)] * 9, CLOSED, 0),
     "no longer throttled": ([(0, THROTTLED), (5, GOOD)], CLOSED, MANY),
+    "throttled for long": ([(0, FOR_LONG), (39.9, DOUBT)], CLOSED, 0),
+    "tried meanwhile": ([(0, FOR_LONG), (40, DOUBT)], CLOSED, 1),
+    "and throttled again": ([(0, FOR_LONG), (40, FOR_LONG), (39.9, DOUBT)], CLOSED, 0),
+    "and again, for a moment": ([(0, FOR_LONG), (40, THROTTLED), (5, DOUBT)], CLOSED, MANY),
+    "the throttled trial goes through": ([(0, FOR_LONG), (40, GOOD)], CLOSED, MANY),
+    "one that was asked before is no trial": ([(0, FOR_LONG), (1, GOOD)], CLOSED, 0),
+    "nor does it shorten the wait": ([(0, FOR_LONG), (1, THROTTLED), (5, DOUBT)], CLOSED, 0),
     "throttling is no failure, and no success": (
         [(0, RETRY), (0, RETRY), (0, THROTTLED), (0, RETRY)],
         OPEN,
@@ -67,6 +75,18 @@ def test_where_it_stands(reports: Sequence[tuple[float, Report]], state: State, 
         now += after
         breaker.learn(report, now)
     assert (breaker.state(now), breaker.room(now, MANY, under_way=0)) == (state, room)
+
+
+def test_one_message_at_a_time_tries_one_that_throttles_for_long() -> None:
+    breaker = Breaker(PATIENCE)
+    assert not breaker.throttled(100)
+    breaker.learn(THROTTLED, 100)
+    assert not breaker.throttled(101)  # a little
+    breaker.learn(FOR_LONG, 102)
+    assert breaker.throttled(102 + 3599)
+    assert not breaker.throttled(102 + 3600)
+    assert [breaker.room(142, MANY, under_way) for under_way in (0, 1, 5)] == [1, 0, 0]
+    assert breaker.room(102 + 3600, MANY, under_way=5) == MANY
 
 
 def test_each_pause_is_twice_the_one_before_up_to_the_longest() -> None:

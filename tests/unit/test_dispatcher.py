@@ -28,7 +28,9 @@ from shared.resets import Template
 from shared.rules import Outbox
 from shared.secret import Secret
 from shared.store import Store
+from sms.breaker import Patience
 from sms.dispatcher import Pace, backoff
+from sms.lane import Out
 from sms.provider import Outgoing, ProviderStoppedError
 from sms.providers.file import FileProvider
 from tests.gateway import (
@@ -201,8 +203,9 @@ async def test_a_provider_that_throttles_is_left_alone_for_as_long_as_it_says(
     throttled = Report(Result.RETRY, "429", retry_after=HOUR.total_seconds())
     provider = MoodyProvider(answers(throttled))
     first = queue(store)
-    async with dispatching(store, provider):
+    async with dispatching(store, provider, pausing(HOUR)) as dispatcher:
         await until(lambda: message(store, first).failures == 1)
+        assert dispatcher.standings[0].works  # it has us wait a little
         second = queue(store)
         clock.advance(HOUR)
         await asyncio.sleep(0.1)
@@ -210,6 +213,42 @@ async def test_a_provider_that_throttles_is_left_alone_for_as_long_as_it_says(
         skip(HOUR.total_seconds(), monkeypatch)
         await settled(store, first, MessageState.ACCEPTED)
         await settled(store, second, MessageState.ACCEPTED)
+
+
+async def test_one_that_throttles_for_long_is_tried_after_each_pause(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, it would have every code die that is asked for in that hour (R15)."""
+    throttled = Report(Result.RETRY, "429", retry_after=HOUR.total_seconds())
+    provider = MoodyProvider(*[answers(throttled)] * 2)
+    first = queue(store)
+    with capture_logs() as logs:
+        async with dispatching(store, provider, pausing(HOUR / 4)) as dispatcher:
+            await until(lambda: provider.asked)
+            await until(lambda: dispatcher.standings[0].out is Out.THROTTLED)
+            assert not dispatcher.standings[0].works
+            assert dispatcher.working  # its receipts are still to come
+            second = queue(store)
+            for tries in (1, 2):
+                await until(lambda: len(provider.asked) == tries)  # noqa: B023
+                clock.advance(MINUTE)
+                await asyncio.sleep(0.05)
+                assert len(provider.asked) == tries  # one of the two, once
+                skip(HOUR.total_seconds() / 4, monkeypatch)
+            for one in (first, second):
+                await settled(store, one, MessageState.ACCEPTED)
+            assert dispatcher.standings[0].works
+    [said] = [log for log in logs if log["event"] == "provider_throttles"]
+    assert said == {
+        "event": "provider_throttles",
+        "log_level": "warning",
+        "provider": "moody",
+        "seconds": HOUR.total_seconds(),
+    }
+
+
+def pausing(longest: timedelta) -> Pace:
+    return replace(FAST, patience=Patience(longest=longest.total_seconds()))
 
 
 async def test_a_campaign_leaves_places_for_a_password(store: Store) -> None:
@@ -232,12 +271,16 @@ async def test_a_place_that_gets_free_is_used_at_once(store: Store) -> None:
             await settled(store, one, MessageState.ACCEPTED)
 
 
-async def test_retry_after_is_longer_than_our_own_delay(store: Store, clock: FakeClock) -> None:
+async def test_throttling_delays_no_message_beyond_our_own_delay(
+    store: Store, clock: FakeClock
+) -> None:
+    """It is the provider that is let alone: the message may go by another, or be its trial."""
     provider = MoodyProvider(answers(Report(Result.RETRY, "429", retry_after=3600)))
     queued = queue(store)
     async with dispatching(store, provider):
         await until(lambda: message(store, queued).failures == 1)
-    assert message(store, queued).next_at == clock.now + timedelta(hours=1)
+    delay = message(store, queued).next_at - clock.now
+    assert delay <= timedelta(seconds=store.rules.outbox.retry_seconds)
 
 
 async def test_a_message_that_can_not_go_out_expires(store: Store, clock: FakeClock) -> None:

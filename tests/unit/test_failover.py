@@ -165,6 +165,129 @@ async def test_one_of_several_that_throttles_us_delays_no_message(
     assert (len(first.asked), len(second.asked)) == (2, 1)
 
 
+async def test_a_campaign_waits_for_one_that_merely_throttles_us_and_a_code_does_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+) -> None:
+    """The next one may be dearer: a campaign has the day, a code ten minutes (R15)."""
+    first, second = MoodyProvider(answers(THROTTLED), name="first"), MoodyProvider(name="second")
+    campaign = [queue(store, priority=Priority.CAMPAIGN) for _ in range(3)]
+    async with dispatching(store, [first, second]):
+        await until(lambda: first.asked)
+        code = queue(store, priority=Priority.CODE)
+        await settled(store, code, MessageState.ACCEPTED)
+        clock.advance(HOUR)
+        await asyncio.sleep(0.05)
+        assert [one.message_id for one in second.asked] == [code]
+        skip(HOUR.total_seconds(), monkeypatch)
+        for one in campaign:
+            await settled(store, one, MessageState.ACCEPTED)
+    assert [one.message_id for one in second.asked] == [code]
+
+
+async def test_a_campaign_goes_to_the_next_if_the_preferred_one_fails(store: Store) -> None:
+    first, second = MoodyProvider(answers(RETRY), name="first"), MoodyProvider(name="second")
+    campaign = queue(store, priority=Priority.CAMPAIGN)
+    async with dispatching(store, [first, second]):
+        await settled(store, campaign, MessageState.ACCEPTED)
+    assert tries(store, campaign) == [("first", Result.RETRY), ("second", Result.ACCEPTED)]
+
+
+async def test_a_campaign_passes_by_no_provider_that_throttles_us(store: Store) -> None:
+    """The first fails, and the second would take it in a while: the third is not for it."""
+    first, second, third = named("first", "second", "third")
+    first.otherwise, second.otherwise = answers(RETRY), answers(THROTTLED)
+    async with dispatching(store, [first, second, third]):
+        await settled(store, queue(store), MessageState.ACCEPTED)
+        campaign = queue(store, priority=Priority.CAMPAIGN)
+        await until(lambda: message(store, campaign).failures == 1)
+    assert tries(store, campaign) == [("first", Result.RETRY)]
+    assert (len(second.asked), len(third.asked)) == (1, 1)
+
+
+# How many it takes at once
+
+
+class Gate:
+    """Has all that is sent wait until it is opened, and counts what is under way."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.under_way = 0
+        self.most = 0
+
+    async def __call__(self, _: Outgoing) -> Report:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await self.opened.wait()
+        self.under_way -= 1
+        return ACCEPTED
+
+
+def gated(window: int, name: str = "first") -> tuple[MoodyProvider, Gate]:
+    provider, gate = MoodyProvider(name=name, window=window), Gate()
+    provider.otherwise = gate
+    return provider, gate
+
+
+async def test_a_provider_has_no_more_under_way_than_it_takes_at_once(store: Store) -> None:
+    alone, gate = gated(3)
+    queued = [queue(store) for _ in range(10)]
+    async with dispatching(store, alone):
+        await until(lambda: gate.under_way == 3)
+        await asyncio.sleep(0.05)
+        gate.opened.set()
+        for one in queued:
+            await settled(store, one, MessageState.ACCEPTED)
+    assert gate.most == 3
+    assert [len(tries(store, one)) for one in queued] == [1] * 10
+
+
+async def test_what_is_passed_on_to_it_counts(store: Store) -> None:
+    first = MoodyProvider(name="first")
+    first.otherwise = answers(RETRY)
+    second, gate = gated(2, "second")
+    queued = [queue(store) for _ in range(6)]
+    async with dispatching(store, [first, second]):
+        await until(lambda: sum(message(store, one).failures for one in queued) == 4)
+        await until(lambda: gate.under_way == 2)
+        gate.opened.set()
+    assert gate.most == 2
+
+
+async def test_a_campaign_waits_for_a_place_and_a_code_goes_to_the_next(store: Store) -> None:
+    first, gate = gated(2)
+    second = MoodyProvider(name="second")
+    campaign = [queue(store, priority=Priority.CAMPAIGN) for _ in range(6)]
+    async with dispatching(store, [first, second]):
+        await until(lambda: gate.under_way == 2)
+        code = queue(store, priority=Priority.CODE)
+        await settled(store, code, MessageState.ACCEPTED)
+        await asyncio.sleep(0.05)
+        assert [one.message_id for one in second.asked] == [code]
+        gate.opened.set()
+        for one in campaign:
+            await settled(store, one, MessageState.ACCEPTED)
+    assert (gate.most, len(second.asked)) == (2, 1)
+
+
+async def test_codes_keep_their_share_of_its_places(store: Store) -> None:
+    """As of all that are under way: a campaign never fills a window."""
+    first, gate = gated(8)
+    second = MoodyProvider(name="second")
+    campaign = [queue(store, priority=Priority.CAMPAIGN) for _ in range(20)]
+    async with dispatching(store, [first, second], replace(FAST, at_once=16, kept=4)):
+        await until(lambda: gate.under_way == 6)
+        await asyncio.sleep(0.05)
+        assert gate.under_way == 6
+        codes = [queue(store, priority=Priority.CODE) for _ in range(2)]
+        await until(lambda: gate.under_way == 8)
+        assert {one.message_id for one in first.asked} >= set(codes)
+        gate.opened.set()
+        for one in campaign:
+            await settled(store, one, MessageState.ACCEPTED)
+    assert second.asked == []
+
+
 async def test_a_message_taken_back_meanwhile_goes_to_nobody_else(
     store: Store, clock: FakeClock
 ) -> None:
