@@ -88,6 +88,12 @@ def know_codes(provider: str, codes: frozenset[str]) -> None:
     _described[provider] = codes
 
 
+def expect_receipts(provider: str) -> None:
+    """Tell of a provider's receipts from the start: who never brought one must be seen to."""
+    for state in (MessageState.DELIVERED, MessageState.UNDELIVERED):
+        _RECEIPTS.labels(provider, state)
+
+
 def sent(provider: str, report: Report) -> None:
     """Count an attempt to send."""
     code = report.code if report.code in CODES | _described.get(provider, frozenset()) else OTHER

@@ -25,6 +25,7 @@ from sms.providers.smtp import SmtpAccount, SmtpProvider, SmtpSettings
 from sms.providers.twilio import (
     TwilioAccount,
     TwilioMessages,
+    TwilioProvider,
     TwilioReceipts,
     TwilioSettings,
     open_twilio,
@@ -138,8 +139,11 @@ def _opened(
     match account:
         case HttpOperator():
             metrics.know_codes(account.description.name, account.description.codes)
+            if account.description.receipts is not None:
+                metrics.expect_receipts(account.description.name)
             return open_http_json(account, store.clock)
         case SmppAccount():
+            metrics.expect_receipts(SmppProvider.name)
             smpp = SmppSettings(
                 account=account,
                 host=settings.smpp_host,
@@ -150,6 +154,7 @@ def _opened(
             keep = partial(_keep_receipt, store, pool)
             return open_smpp(smpp, keep, inbox.take, store.chance)
         case TwilioAccount():
+            metrics.expect_receipts(TwilioProvider.name)
             twilio = TwilioSettings(
                 account=account,
                 public_url=settings.public_url,

@@ -41,7 +41,9 @@ LETTERS_OLDEST = 'svi_queue_oldest_seconds{instance="a", route="letter", templat
 UNCERTAIN = 'svi_queue_messages{instance="a", route="sms", state="uncertain", template="code"}'
 ACCEPTED = 'svi_sends_total{instance="a", provider="twilio", result="accepted", code=""}'
 RETRIED = 'svi_sends_total{instance="a", provider="twilio", result="retry", code="20429"}'
-OF_FILE = 'svi_sends_total{instance="a", provider="file", result="accepted", code=""}'
+OF_FILE = 'svi_sends_total{instance="a", provider="file-sms", result="accepted", code=""}'
+OF_OPERATOR = 'svi_sends_total{instance="a", provider="operateur", result="accepted", code=""}'
+RECEIPTS = 'svi_receipts_total{{instance="a", provider="{}", state="{}"}}'
 DELIVERED = 'svi_receipts_total{instance="a", provider="twilio", state="delivered"}'
 UNDELIVERED = 'svi_receipts_total{instance="a", provider="twilio", state="undelivered"}'
 LATE = 'svi_letters_overdue{instance="a"}'
@@ -51,6 +53,11 @@ BUCKET = 'svi_message_delivery_seconds_bucket{{instance="a", provider="twilio", 
 COUNT = 'svi_message_delivery_seconds_count{instance="a", provider="twilio"}'
 
 WELL: Series = {UP: "1x400", DATABASE: "1x400", DISPATCHER: "1x400"}
+
+
+def no_receipts(provider: str) -> Series:
+    """It is to bring receipts, and never did."""
+    return {RECEIPTS.format(provider, state): "0x400" for state in ("delivered", "undelivered")}
 
 
 def delivery(fast: int, slow: int) -> Series:
@@ -116,6 +123,11 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         60,
         set(),
     ),
+    "one of two has us wait for long": (
+        WELL | {OTHER: "0x400", OUT.format("smpp", "sms", "throttled"): "1x400"},
+        6,
+        {"SviProviderOut"},
+    ),
     "both are out": (
         WELL
         | {DISPATCHER: "0x400", OTHER: "0x400"}
@@ -170,22 +182,55 @@ CASES: dict[str, tuple[Series, int, set[str]]] = {
         20,
         set(),
     ),
-    "no receipt comes": (WELL | {ACCEPTED: "0+10x400"}, 75, {"SviReceiptsMissing"}),
+    "no receipt comes": (
+        WELL | {ACCEPTED: "0+10x400"} | no_receipts("twilio"),
+        75,
+        {"SviReceiptsMissing"},
+    ),
+    "no receipt comes any more": (
+        WELL | {ACCEPTED: "0+10x400", DELIVERED: "0+10x60 600x340"},
+        150,
+        {"SviReceiptsMissing"},
+    ),
+    "an operator that a file describes brings none": (
+        WELL | {OF_OPERATOR: "0+10x400"} | no_receipts("operateur"),
+        75,
+        {"SviReceiptsMissing"},
+    ),
+    "its file says of no receipts": (
+        WELL | {OF_OPERATOR: "0+10x400"} | taken(30, 0, "operateur"),
+        75,
+        set(),
+    ),
+    "a quiet night has no receipts": (
+        WELL | {ACCEPTED: "0 1 1 2x400"} | no_receipts("twilio"),
+        75,
+        set(),
+    ),
     "a demonstration has no receipts": (WELL | {OF_FILE: "0+10x400"}, 75, set()),
     "a provider takes messages and forgets some": (
-        WELL | taken(30, 70),
+        WELL | taken(30, 70) | no_receipts("twilio"),
         11,
         {"SviReceiptsOverdue"},
     ),
     "it forgets all": (
-        WELL | {TAKEN.format("a", "smpp", "no"): "11x400"},
+        WELL | {TAKEN.format("a", "smpp", "no"): "11x400"} | no_receipts("smpp"),
         11,
         {"SviReceiptsOverdue"},
     ),
-    "a few telephones are off": (WELL | taken(15, 85), 60, set()),
-    "one SMS of a quiet night is not heard of": (WELL | taken(1, 0), 60, set()),
+    "an operator that a file describes forgets some": (
+        WELL | taken(30, 70, "operateur") | no_receipts("operateur"),
+        11,
+        {"SviReceiptsOverdue"},
+    ),
+    "a few telephones are off": (WELL | taken(15, 85) | no_receipts("twilio"), 60, set()),
+    "one SMS of a quiet night is not heard of": (
+        WELL | taken(1, 0) | no_receipts("twilio"),
+        60,
+        set(),
+    ),
     "two gateways tell of the same few telephones": (
-        WELL | taken(15, 85, gateways="ab"),
+        WELL | taken(15, 85, gateways="ab") | no_receipts("twilio"),
         60,
         set(),
     ),
