@@ -19,6 +19,7 @@ import structlog
 from smpplib import command_codes, consts, smpp
 
 from shared.clock import Chance
+from shared.errors import StoreDownError
 from shared.secret import Secret
 
 JITTER_STEPS = 1000
@@ -362,11 +363,17 @@ class _Session:
 
     async def _deal(self) -> None:
         """Deal with deliveries one by one; answered only when that is done (nothing is lost)."""
+        put_off = False
         while True:
             sequence, delivery = await self._deliveries.get()
             try:
                 status = await self._receive(delivery)
-            except Exception:  # of whatever kind: the SMSC is to bring it again
+                put_off = False
+            except StoreDownError as error:
+                if not put_off:  # once: an SMSC brings hundreds
+                    log.error("smpp_deliveries_put_off", why=str(error))
+                status, put_off = Status.ESME_RX_T_APPN, True
+            except Exception:  # a fault of ours: the SMSC is to bring it again
                 log.exception("smpp_delivery_failed")
                 status = Status.ESME_RX_T_APPN
             self._write("deliver_sm_resp", sequence, status)

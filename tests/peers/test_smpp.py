@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 import structlog
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from shared import inbound, opt_outs
 from shared.contacts import Contact
@@ -73,14 +74,15 @@ def never_chance(_: int) -> int:
 class Receipts:
     """Keeps what it is told, and fails so many times before."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, error: type[Exception] = RuntimeError) -> None:
         self.told: list[tuple[str, MessageState]] = []
-        self._failures = failures
+        self.failures = failures
+        self._error = error
 
     async def keep(self, provider_id: str, state: MessageState) -> None:
-        if self._failures:
-            self._failures -= 1
-            raise RuntimeError("the store is away")
+        if self.failures:
+            self.failures -= 1
+            raise self._error("the store is away")
         self.told.append((provider_id, state))
 
 
@@ -438,6 +440,23 @@ async def test_a_receipt_that_can_not_be_kept_is_to_be_brought_again() -> None:
         await center.told("receipt_answered", 2)
     assert [one["status"] for one in center.all("receipt_answered")] == [0x64, 0]
     assert receipts.told == [("00000002", MessageState.DELIVERED)]
+
+
+async def test_while_the_database_is_away_receipts_are_put_off_in_one_line() -> None:
+    """An SMSC brings hundreds again and again."""
+    receipts = Receipts(failures=3, error=StoreDownError)
+    with capture_logs() as logs:
+        async with both(receipts=receipts) as (center, provider):
+            for number in range(1, 5):
+                await provider.send(outgoing())
+                await center.told("receipt_answered", number)
+            receipts.failures = 1
+            await provider.send(outgoing())
+            await center.told("receipt_answered", 5)
+    statuses = [one["status"] for one in center.all("receipt_answered")]
+    assert statuses == [0x64, 0x64, 0x64, 0, 0x64]
+    line = {"event": "smpp_deliveries_put_off", "log_level": "error", "why": "the store is away"}
+    assert [one for one in logs if one["log_level"] == "error"] == [line, line]  # one each time
 
 
 def pdu(command: int, body: bytes = b"", length: int | None = None, status: int = 0) -> str:
