@@ -5,7 +5,7 @@ its end. That is asked in the transaction of each claim, so that after `drain` t
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,6 +15,8 @@ from shared.errors import DrainedError
 from shared.models import DrainedProvider, Message, MessageState
 from shared.origin import ADMIN
 from shared.store import Store
+
+ROUNDS = timedelta(minutes=1)  # more than a gateway takes to look up, and to settle, in any case
 
 
 def drain(store: Store, name: str) -> datetime:
@@ -57,6 +59,13 @@ def under_way(store: Store, name: str) -> int:
         return dict(transaction.execute(_UNDER_WAY).all()).get(name, 0)
 
 
+def overdue(store: Store, name: str) -> int:
+    """Count those of them whose time was up some rounds ago: no gateway settles them (D19)."""
+    since = store.clock() - ROUNDS
+    with store.database.read() as transaction:
+        return dict(transaction.execute(_OVERDUE, {"since": since}).all()).get(name, 0)
+
+
 # An EXCLUSIVE lock waits for the ROW SHARE of every claim under way, and for nobody's backup.
 _AFTER_ALL_CLAIMS = text(f"LOCK TABLE {DrainedProvider.__tablename__} IN EXCLUSIVE MODE")
 _OF_NAME = DrainedProvider.name == bindparam("name")
@@ -71,3 +80,4 @@ _UNDER_WAY = (
     .where(Message.state.in_([MessageState.SENDING, MessageState.UNCERTAIN]))
     .group_by(Message.provider)
 )
+_OVERDUE = _UNDER_WAY.where(Message.next_at < bindparam("since"))

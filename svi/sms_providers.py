@@ -59,8 +59,9 @@ def drain(name: str, *, end: bool) -> None:
 
     Il ne reçoit plus de message ; les autres prennent la suite, et sans autre les messages
     attendent. La commande attend que rien ne soit plus en cours chez lui : envoi, ou sort inconnu,
-    que les passerelles tirent au clair en deux minutes (D19). Ctrl-C arrête l'attente, pas la mise
-    hors service. Les accusés de ce qu'il a déjà pris arrivent toujours.
+    que les passerelles tirent au clair en deux minutes (D19) ; si aucune ne le fait, elle le dit et
+    s'arrête. Ctrl-C arrête l'attente, pas la mise hors service. Les accusés de ce qu'il a déjà pris
+    arrivent toujours.
 
     \b
     Exemples :
@@ -79,23 +80,33 @@ def drain(name: str, *, end: bool) -> None:
         since = providers.drain(store, name)
         click.echo(f"{name} est hors service depuis le {in_paris(since)}")
         try:
-            _wait_until_empty(store, name)
+            left = _wait_until_empty(store, name)
         except KeyboardInterrupt:
             raise click.ClickException(
                 f"{name} reste hors service, avec {providers.under_way(store, name)} message(s)"
                 f" en cours ; pour l'y remettre : svi sms drain {name} --end"
             ) from None
+    if left:
+        raise click.ClickException(
+            f"{name} est hors service, et {left} message(s) y restent de sort inconnu : aucune"
+            " passerelle ne le tire au clair ; elles sont arrêtées, ou leurs fournisseurs refusent"
+            " tous notre compte (provider_stopped dans logs/gateway.log)"
+        )
     click.echo("plus aucun message n'est en cours chez lui")
 
 
-def _wait_until_empty(store: Store, name: str) -> None:
+def _wait_until_empty(store: Store, name: str) -> int:
+    """Wait until nothing is under way; give what is left since nobody settles it any more."""
     most = 0
-    with progress("messages en cours") as show:
+    with progress("messages en cours : envoi, ou sort inconnu") as show:
         while left := providers.under_way(store, name):
+            if left == providers.overdue(store, name):
+                break
             most = max(most, left)
             show(most - left, most)
             time.sleep(LOOK_SECONDS)
-        show(most, most)
+        show(most - left, most)
+    return left
 
 
 def _shown(settings: Settings, store: Store) -> Sequence[dict[str, Any]]:

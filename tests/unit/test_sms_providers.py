@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from click.testing import Result as Shown
-from sqlalchemy import event, select, text
+from sqlalchemy import event, select, text, update
 
 from shared import outbox, providers
-from shared.models import AuditEntry, MessageState
+from shared.models import AuditEntry, Message, MessageState
 from shared.outbox import Claim, Rendered, Report, Result
 from shared.store import Store
 from sms.history import history
@@ -22,7 +22,7 @@ from svi.service import open_store, prepare_home
 from svi.settings import Settings
 from tests.gateway import IN_GROUPS, LONG, MOBILE, queue, queued_message
 from tests.operators import EXAMPLE
-from tests.store import FakeClock
+from tests.store import FakeClock, execute
 
 HOUR = timedelta(hours=1)
 COMMAND_SECONDS = timedelta(seconds=LONG)
@@ -135,10 +135,11 @@ def test_a_year_of_attempts_is_not_read(store: Store) -> None:
     try:
         history(store, "smpp")
         providers.under_way(store, "smpp")
+        providers.overdue(store, "smpp")
     finally:
         event.remove(engine, "before_cursor_execute", note)
     questions = [one for one in asked if one[0].startswith("SELECT")]
-    assert len(questions) == 5
+    assert len(questions) == 6
     with store.database.read() as transaction:
         connection = transaction.connection()
         if not store.database.sqlite:
@@ -184,6 +185,23 @@ def test_a_drain_waits_until_nothing_is_under_way(own_store: Store) -> None:
     first, last = shown.output.splitlines()
     assert first.startswith("smpp est hors service depuis le ")
     assert last == "plus aucun message n'est en cours chez lui"
+
+
+def test_a_drain_ends_when_nobody_settles_what_is_left(own_store: Store) -> None:
+    """As with the only provider, when it refuses our account: nobody could ask it (D19)."""
+    doubtful = attempt(own_store, "smpp", Result.UNCERTAIN)
+    with ThreadPoolExecutor(1) as pool:
+        drained = pool.submit(svi, "sms", "drain", "smpp")
+        with pytest.raises(TimeoutError):  # a gateway still has time to
+            drained.result(0.7)
+        long_ago = own_store.clock() - providers.ROUNDS
+        waiting = update(Message).where(Message.id == doubtful.message_id).values(next_at=long_ago)
+        execute(own_store, lambda transaction: transaction.execute(waiting))
+        shown = drained.result(LONG)
+    assert shown.exit_code == 1
+    assert "smpp est hors service, et 1 message(s) y restent de sort inconnu" in shown.output
+    assert "provider_stopped" in shown.output
+    assert set(providers.drained(own_store)) == {"smpp"}
 
 
 def test_ctrl_c_leaves_it_drained(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
