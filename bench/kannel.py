@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from bench.gateways import ACCOUNT, TEXT
 from bench.stores import mobile
-from sms.smpp import LinkPace
+from sms.providers.smpp import SmppSettings
 from tests.peers.npm import free_port
 
 SENDER = "Caf"
@@ -87,7 +87,7 @@ def kannel(smsc_port: int, *, synchronous: bool) -> Iterator[Kannel]:
                 sendsms=sendsms,
                 spool=spool,
                 smsc=smsc_port,
-                window=LinkPace().window,
+                window=SmppSettings.window,
                 **ACCOUNT,
             ),
             encoding="utf-8",

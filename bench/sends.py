@@ -17,7 +17,7 @@ from bench.clients import Clients
 from bench.figures import median_and_best, ratio
 from bench.gateways import TEXT, databases, gateway
 from bench.kannel import kannel
-from sms.smpp import LinkPace
+from sms.providers.smpp import SmppSettings
 
 MESSAGES = 5_000
 CLIENTS = 32
@@ -57,7 +57,7 @@ def run() -> None:
                 rates[name].append(_measure(opened))
     click.echo(
         f"end to end, {MESSAGES:,} messages by {CLIENTS} HTTP clients, until the SMSC has all;"
-        f" window {LinkPace().window}; every commit of ours waits for the disk:"
+        f" window {SmppSettings.window}; every commit of ours waits for the disk:"
     )
     for name, of_name in rates.items():
         click.echo(

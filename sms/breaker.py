@@ -2,7 +2,8 @@
 
 Then one message at a time tries it; the first that goes through opens the way for all, and each
 that fails doubles the pause. One that throttles us is let alone for as long as it says; if that is
-longer than the longest pause, one message tries it after each of these. Times are seconds of any clock that only goes forward.
+longer than the longest pause, one message tries it after each of these. Times are seconds of any
+clock that only goes forward.
 """
 
 from dataclasses import dataclass

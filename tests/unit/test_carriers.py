@@ -29,7 +29,7 @@ async def test_receipts_are_told_of_from_the_start_where_some_are_to_come(
     secrets = {name: Secret(value) for name, value in SECRETS.items()}
     telling = file.model_copy(update={"name": "telling"})
     silent = file.model_copy(update={"name": "silent", "receipts": None})
-    those = [
+    those: list[carriers.Account] = [
         SmppAccount("caf", Secret("secret")),
         HttpOperator(telling, secrets, PUBLIC_URL),
         HttpOperator(silent, secrets, PUBLIC_URL),
