@@ -3,10 +3,9 @@
 The store is called through the pool, never from the loop. Nothing of a request is logged.
 """
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -16,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from shared.errors import StoreDownError
 from shared.letters.status import overdue
+from shared.listener import listening
 from shared.store import Store
 from sms import callbacks, census, metrics
 from sms.callbacks import Callbacks
@@ -24,12 +24,8 @@ from sms.probe import Probe
 
 LARGEST_BODY = 16 * 1024
 HEADER_SECONDS = 75.0  # for a head to end; also idle connections: longer than a proxy keeps one
-STOP_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
-
-_silent = logging.getLogger(f"{__name__}.aiohttp")
-_silent.disabled = True  # aiohttp would log what strangers send us
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -73,24 +69,9 @@ def metrics_application(
     return app
 
 
-@asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+def serving(app: web.Application, host: str, port: int) -> AbstractAsyncContextManager[int]:
     """Serve in the running loop as long as the block runs; gives the port (0 asks for any)."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_silent,
-        handle_signals=False,
-        keepalive_timeout=HEADER_SECONDS,
-        shutdown_timeout=STOP_SECONDS,
-    )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return listening(app, host, port, HEADER_SECONDS, _problem)
 
 
 async def _alive(_: web.Request) -> web.Response:

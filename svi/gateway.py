@@ -29,7 +29,7 @@ from sms.provider import Provider
 from sms.providers.smtp import SmtpSettings
 from sms.templates import Templates
 from svi import carriers, demo
-from svi.service import housekeeping, load_settings, open_store, prepare_home
+from svi.service import housekeeping, load_settings, open_store, prepare_home, raise_file_limit
 from svi.settings import Settings
 
 Loop = Dispatcher | Feeder
@@ -61,6 +61,7 @@ def gateway() -> None:
       SVI_SMS_PROVIDERS=smpp,twilio SVI_SMPP_HOST=smsc.exemple.fr … svi gateway
     """
     settings = load_settings()
+    raise_file_limit()
     accounts, mail = list(carriers.accounts(settings)), carriers.mail(settings)
     routes = (Route.SMS, Route.MAIL)
     templates = {route: Templates.load(settings.templates, route) for route in routes}

@@ -5,16 +5,15 @@ key is checked first, and a body is read for who has one only.
 """
 
 import asyncio
-import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -29,14 +28,13 @@ from shared.apikeys import Holder
 from shared.campaigns import Texts
 from shared.errors import StoreDownError
 from shared.idempotency import Answer
+from shared.listener import listening
 from shared.resets import RequestLostError
 from shared.store import Store
 from shared.together import Together
 
 BODY_SECONDS = 5.0
 HEADER_SECONDS = 30.0  # for a request to begin and its header to end; also idle connections
-LINGER_SECONDS = 1.0  # for the rest of a body that nobody wants
-STOP_SECONDS = 3.0
 MOST_AT_A_TIME = 64  # requests, of all clients
 MOST_OF_A_CLIENT = 16
 
@@ -51,9 +49,6 @@ Q = TypeVar("Q")
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-_silent = logging.getLogger(f"{__name__}.aiohttp")
-_silent.disabled = True  # aiohttp would log what strangers send us
 
 
 def application(
@@ -71,51 +66,9 @@ def application(
     return app
 
 
-@asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+def serving(app: web.Application, host: str, port: int) -> AbstractAsyncContextManager[int]:
     """Serve in the running loop as long as the block runs; gives the port (0 asks for any)."""
-    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=STOP_SECONDS)
-    await runner.setup()
-    try:
-        server = await asyncio.get_running_loop().create_server(_connections(runner), host, port)
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-    finally:
-        await runner.cleanup()
-
-
-class _Connection(web.RequestHandler):
-    """A connection that answers what is no HTTP with a problem too."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - the signature is aiohttp's
-        status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """Answer in place of aiohttp, which would quote the request."""
-        theirs = status < HTTPStatus.INTERNAL_SERVER_ERROR
-        response = _problem(problems.MALFORMED if theirs else problems.FAULT)
-        response.force_close()
-        return response
-
-
-def _connections(runner: web.AppRunner) -> Callable[[], _Connection]:
-    return partial(
-        _Connection,
-        cast(web.Server, runner.server),  # made by `setup`
-        loop=asyncio.get_running_loop(),
-        keepalive_timeout=HEADER_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        auto_decompress=False,
-        access_log=_silent,
-        logger=_silent,
-    )
+    return listening(app, host, port, HEADER_SECONDS, lambda status: _problem(Problem(status)))
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The gateway's HTTP side: health, and status callbacks, honest and hostile."""
 
 import asyncio
+import gzip
 import logging
 import threading
 import time
@@ -341,6 +342,59 @@ async def test_a_head_that_never_ends_is_given_up(
         async with asyncio.timeout(LONG):
             assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.asyncio
+async def test_nothing_of_what_is_no_http_is_repeated(store: Store) -> None:
+    async with gateway(store) as twilio:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(twilio.url).port)
+        writer.write(b"GARBAGE 33612345678\r\n\r\n")
+        async with asyncio.timeout(LONG):
+            answer = await reader.read()
+        writer.close()
+    assert b" 400 Bad Request\r\n" in answer
+    assert b"application/problem+json" in answer
+    assert b"33612345678" not in answer
+
+
+@pytest.mark.asyncio
+async def test_a_compressed_body_is_not_unpacked(store: Store) -> None:
+    message_id, attempt_id = hand_over(store)
+    path, form = f"/twilio/status/{attempt_id}", callback("failed")
+    headers = {
+        "X-Twilio-Signature": sign(path, form),
+        "Content-Type": FORM,
+        "Content-Encoding": "gzip",
+    }
+    body = gzip.compress(urlencode(form).encode())
+    async with (
+        gateway(store) as twilio,
+        aiohttp.ClientSession() as session,
+        session.post(twilio.url + path, data=body, headers=headers) as answer,
+    ):
+        assert answer.status == 400
+    assert message(store, message_id).state == MessageState.ACCEPTED
+
+
+@pytest.mark.asyncio
+async def test_there_are_so_many_connections_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers who only connect take no file that the database and providers need."""
+    monkeypatch.setattr("shared.listener.MOST_CONNECTIONS", 2)
+    async with gateway(store) as twilio:
+        port = URL(twilio.url).port
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _, writer in held:  # it is served, so it is counted
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: s\r\n\r\n")
+        for reader, _ in held:
+            assert await reader.readuntil(b"}")
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await twilio.get("/healthz")
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.05)
+        assert (await twilio.get("/healthz"))[0] == 200
 
 
 @pytest.mark.asyncio

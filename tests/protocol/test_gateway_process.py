@@ -123,6 +123,20 @@ async def test_it_works_until_it_is_told_to_stop(environment: dict[str, str], st
         assert personal not in log
 
 
+async def test_it_may_open_as_many_files_as_the_machine_allows(
+    environment: dict[str, str], store: Store
+) -> None:
+    """Every connection takes one, and systemd lets a service have 1024 unless it asks for more."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most // 2, most))
+    try:
+        with gateway(environment) as process:
+            await until(lambda: ready(environment))
+            assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (most, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+
+
 async def test_metrics_are_on_a_port_of_their_own(
     environment: dict[str, str], store: Store
 ) -> None:

@@ -186,6 +186,7 @@ def test_asyncio_is_of_the_edges_only() -> None:
     }
     assert {place for place in users if not place.startswith(("sms/", "svi/"))} == {
         "shared/api/http.py",
+        "shared/listener.py",
         "shared/together.py",
     }
 
