@@ -45,14 +45,21 @@ class DayKeys:
         return open_under(key, head, rest, binding)
 
     def key(self, day: date) -> bytes:
-        """Give the key of a day, the same to all; StoreDownError if the folder can't be used."""
-        key = self._kept(day)
+        """Give the key of a day, the same to all; StoreDownError if it or the folder is no good."""
+        try:
+            key = self._kept(day) or self._made(day)
+        except SealError:
+            key = None
         if key is None:
-            with self._at_hand():
-                self.folder.mkdir(mode=0o700, exist_ok=True)
-                write_first(self._file(day), encode_key(new_key()), mode=0o600)
-            return self.key(day)
+            raise StoreDownError(f"{self._file(day)}: clé du jour abîmée ; supprimez ce fichier")
         return key
+
+    def _made(self, day: date) -> bytes | None:
+        """Make the key of a day, unless another process was first."""
+        with self._at_hand():
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            write_first(self._file(day), encode_key(new_key()), mode=0o600)
+        return self._kept(day)
 
     def days(self) -> set[date]:
         """Give the days that have a key."""
@@ -68,11 +75,10 @@ class DayKeys:
 
     def _kept(self, day: date) -> bytes | None:
         path = self._file(day)
-        with self._at_hand():
-            text = read_private(path) if path.exists() else None
         try:
-            return None if text is None else decode_key(text)
-        except ValueError:
+            with self._at_hand():
+                return decode_key(read_private(path)) if path.exists() else None
+        except ValueError:  # no key, or no text at all
             raise SealError("the key of its day is damaged") from None
 
     def _file(self, day: date) -> Path:

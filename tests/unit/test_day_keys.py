@@ -267,6 +267,37 @@ def test_without_the_key_of_their_day_messages_are_refused_and_nothing_else(
     assert isinstance(log_in(store), Session)
 
 
+@pytest.mark.parametrize("left", [b"", b"half a k", b"\xe4\xff"])
+def test_a_damaged_key_is_like_a_lost_one_and_holds_nothing_up(
+    store: Store, clock: FakeClock, left: bytes
+) -> None:
+    lost = queue(store)
+    clock.advance(DAY - timedelta(hours=1))
+    sound = queue(store)
+    (store.keys.days.folder / TODAY.isoformat()).write_bytes(left)
+    accept(store)
+    assert message(store, lost).state == MessageState.REFUSED
+    assert message(store, sound).state == MessageState.ACCEPTED
+
+
+@pytest.mark.parametrize("left", [b"", b"half a k", b"\xe4\xff"])
+def test_under_a_damaged_key_nothing_is_promised(days: DayKeys, left: bytes) -> None:
+    days.key(TODAY)
+    file = days.folder / TODAY.isoformat()
+    file.write_bytes(left)
+    with pytest.raises(StoreDownError, match=f"{file}: clé du jour abîmée"):
+        days.seal(TODAY, b"plain", *BINDING)
+    file.unlink()
+    assert days.open(days.seal(TODAY, b"plain", *BINDING), *BINDING) == b"plain"
+
+
+def test_a_name_that_leads_nowhere_is_a_damaged_key(days: DayKeys) -> None:
+    days.folder.mkdir()
+    (days.folder / TODAY.isoformat()).symlink_to("nowhere")
+    with pytest.raises(StoreDownError, match="clé du jour abîmée"):
+        days.key(TODAY)
+
+
 def test_while_keys_can_not_be_read_messages_wait(store: Store) -> None:
     queued = queue(store)
     file = store.keys.days.folder / TODAY.isoformat()
