@@ -11,6 +11,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Integer,
     Select,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     case,
     exists,
     insert,
+    literal,
     literal_column,
     select,
     union_all,
@@ -87,7 +89,7 @@ def since(store: Store, after: int, limit: int = MOST) -> Sequence[Entry]:
             )
             .join(Account, Account.id == Change.account_id)
             .outerjoin(Credential, Credential.id == Change.credential_id)
-            .where(Change.id > after)
+            .where(Change.id > literal(after, BigInteger))  # beyond what `id` holds, too
             .order_by(Change.id)
             .limit(limit)
         )

@@ -76,6 +76,12 @@ def test_the_life_of_a_forgotten_password_is_told_in_order(store: Store, clock: 
     ]
 
 
+def test_after_more_than_there_will_ever_be_there_is_nothing(store: Store) -> None:
+    """A client may name any number that the API takes."""
+    add_account(store)
+    assert feed.since(store, 10**15 - 1) == []
+
+
 def test_an_entry_says_when_whose_and_which(store: Store, clock: FakeClock) -> None:
     add_account(store)
     clock.advance(HOUR)
