@@ -35,7 +35,13 @@ def is_number(text: str) -> bool:
 
 
 def e164(text: str) -> str | None:
-    """Give a telephone number as +…, or None if it is not a valid one (D08)."""
+    """Give a telephone number as +…, or None if it is not a valid one (D08).
+
+    phonenumbers would take letters for keys of a telephone, or an extension: then it is somebody's
+    else.
+    """
+    if any(map(str.isalpha, text)):
+        return None
     for region in (*OVERSEAS, "FR") if SHARED_PREFIXES.match(text) else ("FR",):
         try:
             number = phonenumbers.parse(text, region)

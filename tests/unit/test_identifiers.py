@@ -43,6 +43,8 @@ TELEPHONES = [
     ("06 12 34 56",        None,            "too short"),
     ("06 12 34 56 78 90",  None,            "too long"),
     ("3230",               None,            "a short number"),
+    ("+336ABCDEFGH",       None,            "letters, which are no keys of a telephone here"),
+    ("06 12 34 56 78 x12", None,            "an extension"),
     ("anonymous",          None,            "what a network sends for a withheld one"),
     ("",                   None,            "nothing"),
     ("'; DROP TABLE x",    None,            "an attack"),
