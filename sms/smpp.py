@@ -207,6 +207,7 @@ class Link:
             if bound and not session.ended:
                 await session.unbind()
             session.cut("stopped")
+            reading.cancel()  # deliveries not dealt with yet, the SMSC brings again
             await asyncio.wait([reading])
         return bound
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from sms.providers.smpp import (
     SmppSettings,
 )
 from sms.providers.smpp_inbound import MESSAGE_PAYLOAD
-from sms.smpp import Answer, AnswerLostError, Delivery, Link, Status
-from tests.gateway import QUEUED_AT
+from sms.smpp import Answer, AnswerLostError, Delivery, Link, LinkPace, Smsc, Status, open_link
+from tests.gateway import LONG, QUEUED_AT
 
 DELIVERED, UNDELIVERED = MessageState.DELIVERED, MessageState.UNDELIVERED
 DATES = "submit date:2110091200 done date:2110091201"
@@ -240,3 +241,29 @@ def test_a_bad_account_is_told_in_one_line(
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
     assert "secr" not in message
+
+
+@pytest.mark.asyncio
+async def test_a_stop_does_not_wait_for_all_that_the_smsc_brought() -> None:
+    """Receipts of hours come at once after an outage; what was not answered comes again."""
+    body = b"\0\1\1" + b"336\0\1\1caf\0" + bytes(9) + b"\4STOP"
+    delivery = struct.pack(">LLLL", 16 + len(body), 0x05, 0, 1) + body
+    come = asyncio.Event()
+
+    async def smsc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bind = await reader.readuntil(b"secret\0")
+        writer.write(struct.pack(">LLLL", 17, 0x80000009, 0, *struct.unpack_from(">L", bind, 12)))
+        writer.write(b"\0" + delivery * 1000)
+        await reader.read()
+        writer.close()
+
+    async def receive(_: Delivery) -> Status:
+        come.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with await asyncio.start_server(smsc, "127.0.0.1") as server, asyncio.timeout(LONG):
+        port = server.sockets[0].getsockname()[1]
+        where, pace = Smsc("127.0.0.1", port, "caf", Secret("secret")), LinkPace(unbind=0.01)
+        async with open_link(where, receive, lambda _: 0, pace):
+            await come.wait()
