@@ -163,6 +163,8 @@ def create(name: str, file: Path, **given: Any) -> None:
         judged = import_file(file, take, "importé")
     except NameTakenError:
         raise click.ClickException(f"{name} : une campagne a déjà ce nom") from None
+    except NotNowError:
+        raise click.ClickException(f"{name} : annulée pendant son import") from None
     _echo_survey(judged, texts, plan)
     click.echo(f"prête ; pour l'envoyer : svi campaigns start {name}")
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shared import campaign_import, campaigns, opt_outs
-from shared.campaigns import ADMIN, Plan, Recipient
+from shared.campaigns import ADMIN, Move, Plan, Recipient
 from shared.contacts import Contact
 from shared.errors import StoreDownError
 from shared.models import Campaign, CampaignState, MessageState, Route
@@ -246,3 +246,17 @@ def test_an_import_that_fails_in_the_middle_leaves_nobody_waiting(
     assert cut.state == CampaignState.CANCELLED
     campaigns.feed(store)
     assert states(store, cut.id) == {MessageState.CANCELLED: 2}
+
+
+def test_an_import_whose_campaign_is_cancelled_meanwhile_says_so(
+    store: Store, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = campaigns.add
+
+    def cancelled_first(store: Store, campaign: Campaign, batch: Sequence[Recipient]) -> int:
+        campaigns.move(store, ADMIN, campaign.id, Move.CANCEL)
+        return add(store, campaign, batch)
+
+    monkeypatch.setattr(campaigns, "add", cancelled_first)
+    result = svi("create", "rentree", *SAY, "--csv", str(file))
+    assert (result.exit_code, "rentree : annulée pendant son import" in result.output) == (1, True)
