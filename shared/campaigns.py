@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import product
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid4
 
@@ -298,7 +299,7 @@ def feed(store: Store) -> int:
 
 
 def _queue(store: Store) -> int:
-    """Fill the outbox up."""
+    """Fill the outbox up: of all campaigns first those whose hours end first."""
     now = store.clock()
     hours = campaign_hours.open_zones(store.rules.campaign, now)
     fed = 0
@@ -308,13 +309,13 @@ def _queue(store: Store) -> int:
         running = transaction.execute(_RUNNING.with_for_update(read=True)).all()
         for route in {campaign.route for campaign in running}:
             room = IN_OUTBOX - (transaction.scalar(_IN_OUTBOX, {"route": route, "now": now}) or 0)
-            for campaign in running:
-                for zone, closes in hours.items() if campaign.route == route else ():
-                    if room > 0:
-                        wanted = {"campaign": campaign.id, "zone": zone, "limit": room, "now": now}
-                        rows = transaction.execute(_NEXT, wanted).all()
-                        queued = _queue_rows(transaction, rows, now, closes)
-                        fed, room = fed + queued, room - queued
+            of_route = [campaign.id for campaign in running if campaign.route == route]
+            for (zone, closes), campaign in product(hours.items(), of_route):
+                if room > 0:
+                    wanted = {"campaign": campaign, "zone": zone, "limit": room, "now": now}
+                    rows = transaction.execute(_NEXT, wanted).all()
+                    queued = _queue_rows(transaction, rows, now, closes)
+                    fed, room = fed + queued, room - queued
         if fed:
             outbox.announce(store, transaction.connection())
     return fed

@@ -1,12 +1,14 @@
 """What tests of the credential store are written with: a clock, accounts, logins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock, current_thread
 from uuid import UUID, uuid4
 
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session as Transaction
 
 from shared import credentials, incident, sessions
@@ -183,3 +185,19 @@ def execute(store: Store, action: Callable[[Transaction], object]) -> None:
     """Change the database behind the store's back."""
     with store.database.write() as transaction:
         action(transaction)
+
+
+@contextmanager
+def cut_after(database: Database, statements: int) -> Iterator[None]:
+    """Cut the connection at a statement from now on."""
+    left = iter(range(statements))
+
+    def cut(*_: object) -> None:
+        if next(left, None) is None:
+            raise OperationalError("", {}, Exception())
+
+    event.listen(database.engine, "before_cursor_execute", cut)
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "before_cursor_execute", cut)

@@ -1,20 +1,18 @@
 """Campaigns (R24): fed a little at a time, within people's hours, paused and cancelled at once."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select
 
 from shared import campaigns, opt_outs, outbox, retention
 from shared.campaigns import FREE, IN_OUTBOX, Move, NameTakenError, NotNowError, Plan, Recipient
 from shared.contacts import Contact
-from shared.database import Database
 from shared.errors import StoreDownError, StoreError
 from shared.models import (
     AuditEntry,
@@ -43,7 +41,7 @@ from tests.campaigns import (
     states,
 )
 from tests.gateway import queue
-from tests.store import FakeClock, execute
+from tests.store import FakeClock, cut_after, execute
 
 HELD, QUEUED, SENDING = MessageState.HELD, MessageState.QUEUED, MessageState.SENDING
 CANCELLED, ACCEPTED = MessageState.CANCELLED, MessageState.ACCEPTED
@@ -218,6 +216,23 @@ def test_whose_hours_end_first_are_written_to_first(
         campaigns.feed(store)
         order += [claim.destination for claim in send(store)]
     assert order == [REUNION, paris, cayenne]
+
+
+def test_so_they_are_whichever_campaign_began_first(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first one, in Paris, would leave those of the second in La Réunion for tomorrow."""
+    monkeypatch.setattr(campaigns, "IN_OUTBOX", 1)
+    clock.now = clock.now.replace(hour=16)  # it is 20:30 there
+    first, second = mobiles(2)
+    started(store, [first])
+    clock.advance(timedelta(seconds=1))
+    started(store, [second, REUNION], replace(PLAN, name="suite"))
+    order = []
+    for _ in range(3):
+        campaigns.feed(store)
+        order += [claim.destination for claim in send(store)]
+    assert order == [REUNION, first, second]
 
 
 def test_what_is_left_in_the_evening_waits_for_the_morning(store: Store, clock: FakeClock) -> None:
@@ -445,22 +460,6 @@ def test_who_opts_out_while_it_is_tried_gets_no_further_try(store: Store, clock:
 
 
 # What goes wrong
-
-
-@contextmanager
-def cut_after(database: Database, statements: int) -> Iterator[None]:
-    """Cut the connection at a statement from now on."""
-    left = iter(range(statements))
-
-    def cut(*_: object) -> None:
-        if next(left, None) is None:
-            raise OperationalError("", {}, Exception())
-
-    event.listen(database.engine, "before_cursor_execute", cut)
-    try:
-        yield
-    finally:
-        event.remove(database.engine, "before_cursor_execute", cut)
 
 
 def test_a_campaign_s_message_is_never_repeated(store: Store, clock: FakeClock) -> None:
