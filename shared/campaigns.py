@@ -239,15 +239,20 @@ def move(store: Store, client: str, campaign_id: UUID, how: Move) -> Campaign | 
     return campaign
 
 
-def cancel_old(days: int, transaction: Transaction, now: datetime) -> None:
-    """Cancel campaigns made so long ago: their recipients are not kept for good (D16)."""
+def cancel_old(days: int, transaction: Transaction, now: datetime) -> bool:
+    """Cancel a campaign made so long ago: recipients are not kept for good (D16).
+
+    One at a time, each with what it has in the outbox; False if there is none.
+    """
     step = STEPS[Move.CANCEL]
     old = select(Campaign).where(
         Campaign.created_at < now - days * DAY, Campaign.state.in_(step.begins)
     )
-    in_order = old.order_by(Campaign.started_at)  # what feeds them locks them in the same
-    for campaign in transaction.scalars(in_order.with_for_update()).all():
-        _take(transaction, campaign, step, now)
+    campaign = transaction.scalar(old.limit(1).with_for_update())
+    if campaign is None:
+        return False
+    _take(transaction, campaign, step, now)
+    return True
 
 
 def _take(transaction: Transaction, campaign: Campaign, step: _Step, now: datetime) -> None:

@@ -4,25 +4,29 @@ Transactions are short and synchronous. No exception that leaves here holds a va
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from select import POLLIN, poll
 from typing import Any, cast
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Row,
     Table,
     create_engine,
+    delete,
     event,
     insert,
     literal,
     make_url,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
 from shared import schema
@@ -33,6 +37,7 @@ WAIT_SECONDS = 5  # for a lock, a connection or a statement; then the caller hea
 SURVEY_SECONDS = 600  # for a statement that an admin waits for
 MIGRATION_SECONDS = 600  # for another process to have migrated
 POOL_SIZE = 32
+BATCH = 1000  # rows deleted in one transaction: codes are not to wait for it
 MIGRATING = b"migrate!"  # key of the lock that one process holds while it migrates
 
 # The rows of `unnest` come in the order of the list.
@@ -178,6 +183,34 @@ def insert_if(transaction: Transaction, row: DeclarativeBase, *, wanted: bool) -
         literal(getattr(row, column.key), column.type).label(column.key) for column in columns
     ]
     transaction.execute(insert(table).from_select(columns, select(*values).where(literal(wanted))))
+
+
+def oldest(
+    transaction: Transaction, at: InstrumentedAttribute[Any], *which: ColumnElement[bool]
+) -> Sequence[Row[Any]]:
+    """Lock the oldest of some rows, a batch at most, and give their primary keys.
+
+    What somebody else holds is left out: another process may be at the same.
+    """
+    some = select(*_key(at)).where(*which).order_by(at).limit(BATCH)
+    return transaction.execute(some.with_for_update(skip_locked=True)).all()
+
+
+def delete_oldest(
+    transaction: Transaction, at: InstrumentedAttribute[Any], *which: ColumnElement[bool]
+) -> bool:
+    """Delete the oldest of some rows, a batch at most; True if there may be more."""
+    keys = oldest(transaction, at, *which)
+    if keys:
+        transaction.execute(
+            delete(at.class_).where(tuple_(*_key(at)).in_(keys)),
+            execution_options={"synchronize_session": False},
+        )
+    return len(keys) == BATCH
+
+
+def _key(at: InstrumentedAttribute[Any]) -> Sequence[ColumnElement[Any]]:
+    return list(cast(Table, at.class_.__table__).primary_key)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session as Transaction
 
+from shared.database import delete_oldest
 from shared.errors import StoreError
 from shared.models import IdempotentRequest
 from shared.store import Store
@@ -99,9 +100,10 @@ def keep_first(
     return [at in first for at in range(len(answered))]
 
 
-def purge(transaction: Transaction, now: datetime) -> None:
-    """Forget what was answered long ago."""
-    transaction.execute(delete(IdempotentRequest).where(IdempotentRequest.at <= now - KEPT))
+def purge(transaction: Transaction, now: datetime) -> bool:
+    """Forget some of what was answered long ago; True if there may be more."""
+    at = IdempotentRequest.at
+    return delete_oldest(transaction, at, at <= now - KEPT)
 
 
 def _reserve(store: Store, request: Request) -> Answer | datetime:

@@ -359,7 +359,13 @@ class Message(Base):
     __tablename__ = "message"
     __table_args__ = (
         Index("ix_message_due", "state", "next_at"),
-        Index("ix_message_urgent", "state", "priority", "next_at"),
+        Index("ix_message_urgent", "route", "state", "priority", "next_at"),
+        Index(
+            "ix_message_ended",
+            "ended_at",
+            sqlite_where=text("ended_at IS NOT NULL"),
+            postgresql_where=text("ended_at IS NOT NULL"),
+        ),
         Index("ix_message_account", "account_id", "created_at"),
         Index("ix_message_destination", "destination_index", "created_at"),
         Index("ix_message_created", "created_at"),
@@ -607,6 +613,7 @@ class LoginSession(Base):
     """An open session: the only way to a dossier (design idea 3). Its token is kept as a hash."""
 
     __tablename__ = "session"
+    __table_args__ = (Index("ix_session_expires", "expires_at"),)
 
     token_hash: Mapped[bytes] = mapped_column(primary_key=True)
     account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
@@ -743,6 +750,7 @@ class CallRecord(Base):
     """One telephone call, with the number keyed as a pseudonym (D16) and no caller id."""
 
     __tablename__ = "call_record"
+    __table_args__ = (Index("ix_call_record_started", "started_at"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     started_at: Mapped[datetime]

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 
-from sqlalchemy import LargeBinary, and_, delete, exists, func, or_, select
+from sqlalchemy import LargeBinary, delete, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit_seal, campaigns, idempotency, throttles
+from shared import audit_seal, campaigns, database, idempotency, throttles
 from shared.clock import DAY
+from shared.database import delete_oldest, oldest
 from shared.day_keys import HEAD_BYTES, day_of
 from shared.models import (
     UNDER_WAY,
@@ -29,7 +30,8 @@ from shared.models import (
 from shared.rules import Retention
 from shared.store import Store
 
-Forget = Callable[[Transaction, datetime], None]
+Forget = Callable[[Transaction, datetime], bool]
+"""Forgets a batch at most, the oldest first; True if there may be more."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,8 @@ class Kept:
 def _older(column: InstrumentedAttribute[datetime], days: int) -> Forget:
     """Delete the rows whose instant is so many days ago."""
 
-    def forget(transaction: Transaction, now: datetime) -> None:
-        transaction.execute(
-            delete(column.class_).where(column < now - days * DAY),
-            execution_options={"synchronize_session": False},
-        )
+    def forget(transaction: Transaction, now: datetime) -> bool:
+        return delete_oldest(transaction, column, column < now - days * DAY)
 
     return forget
 
@@ -57,23 +56,37 @@ def _older(column: InstrumentedAttribute[datetime], days: int) -> Forget:
 def _old_messages(days: int) -> Forget:
     """Delete messages that ended so long ago, their attempts, runs and campaigns left empty."""
 
-    def forget(transaction: Transaction, now: datetime) -> None:
+    of_run = exists().where(Message.run_id == LetterRun.id)
+    of_campaign = exists().where(Message.campaign_id == Campaign.id)
+
+    def forget(transaction: Transaction, now: datetime) -> bool:
         before = now - days * DAY
-        old = select(Message.id).where(Message.ended_at < before)
-        tries = select(SendAttempt.id).where(SendAttempt.message_id.in_(old))
-        unknown = and_(SentPart.attempt_id.is_(None), SentPart.at < before)
-        of_run = exists().where(Message.run_id == LetterRun.id)
-        of_campaign = exists().where(Message.campaign_id == Campaign.id)
-        for statement in (
-            delete(SentPart).where(SentPart.attempt_id.in_(tries) | unknown),
-            delete(SendAttempt).where(SendAttempt.message_id.in_(old)),
-            delete(Message).where(Message.ended_at < before),
-            delete(LetterRun).where(LetterRun.created_at < before, ~of_run),
-            delete(Campaign).where(Campaign.ended_at < before, ~of_campaign),
-        ):
-            transaction.execute(statement, execution_options={"synchronize_session": False})
+        if _forget_messages(transaction, before):
+            return True
+        left = [
+            delete_oldest(transaction, at, at < before, which)
+            for at, which in (
+                (SentPart.at, SentPart.attempt_id.is_(None)),
+                (LetterRun.created_at, ~of_run),
+                (Campaign.ended_at, ~of_campaign),
+            )
+        ]
+        return any(left)
 
     return forget
+
+
+def _forget_messages(transaction: Transaction, before: datetime) -> bool:
+    """Delete messages with their attempts; True if there may be more."""
+    ids = [key.id for key in oldest(transaction, Message.ended_at, Message.ended_at < before)]
+    tries = select(SendAttempt.id).where(SendAttempt.message_id.in_(ids))
+    for statement in (
+        delete(SentPart).where(SentPart.attempt_id.in_(tries)),
+        delete(SendAttempt).where(SendAttempt.message_id.in_(ids)),
+        delete(Message).where(Message.id.in_(ids)),
+    ):
+        transaction.execute(statement, execution_options={"synchronize_session": False})
+    return len(ids) == database.BATCH
 
 
 def table(rules: Retention) -> tuple[Kept, ...]:
@@ -112,18 +125,23 @@ def table(rules: Retention) -> tuple[Kept, ...]:
     )
 
 
-def tidy(store: Store) -> None:
-    """Forget what is no longer to be kept.
+def tidy(store: Store) -> bool:
+    """Forget a batch of each thing that is no longer to be kept; True if there may be more.
 
-    The audit's old days on SQLite only: on PostgreSQL a role of its own deletes them (D16).
+    Each in a transaction of its own, so that a code never waits for a whole campaign to be
+    forgotten. The audit's old days on SQLite only: on PostgreSQL a role of its own deletes them
+    (D16).
     """
     now, rules = store.clock(), store.rules.retention
-    with store.database.write() as transaction:
-        for kept in table(rules):
-            if kept.forget is not None:
-                kept.forget(transaction, now)
+    more = [_forget(store, kept.forget, now) for kept in table(rules) if kept.forget is not None]
     if store.database.sqlite:
         audit_seal.purge(store, rules.audit_days)
+    return any(more)
+
+
+def _forget(store: Store, forget: Forget, now: datetime) -> bool:
+    with store.database.write() as transaction:
+        return forget(transaction, now)
 
 
 def drop_day_keys(store: Store) -> None:

@@ -33,6 +33,7 @@ from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.sql.dml import ReturningInsert
 
 from shared.clock import DAY
+from shared.database import delete_oldest
 from shared.models import ChannelHour, ThrottleHit
 from shared.origin import WITHHELD, Origin
 from shared.rules import Throttle
@@ -163,15 +164,15 @@ def forgive(transaction: Transaction, account_key: bytes) -> None:
     )
 
 
-def purge(transaction: Transaction, now: datetime) -> None:
-    """Forget what no rule looks at any more."""
-    transaction.execute(
-        delete(ThrottleHit).where(
-            ThrottleHit.at < now - DAY,
-            ~(ThrottleHit.counted & (ThrottleHit.bucket == Bucket.ACCOUNT_ROW)),
-        )
-    )
+def purge(transaction: Transaction, now: datetime) -> bool:
+    """Forget some of what no rule looks at any more; True if there may be more."""
     transaction.execute(delete(ChannelHour).where(ChannelHour.hour < now - (USUAL_DAYS + 1) * DAY))
+    return delete_oldest(
+        transaction,
+        ThrottleHit.at,
+        ThrottleHit.at < now - DAY,
+        ~(ThrottleHit.counted & (ThrottleHit.bucket == Bucket.ACCOUNT_ROW)),
+    )
 
 
 # The statements of a login, built once: to build one takes longer than to run it.

@@ -34,6 +34,7 @@ from shared.store import Store
 from svi.settings import Settings
 
 TIDY_SECONDS = 3600
+NEXT_SECONDS = 0.1  # between two batches: SQLite's waiting processes look as often for their turn
 SEAL_SECONDS = 10
 
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
@@ -173,11 +174,15 @@ def housekeeping(store: Store) -> Iterator[None]:
 def _repeat(
     work: Callable[[Store], object], store: Store, seconds: float, stop: threading.Event
 ) -> None:
-    """Work now and then until told to stop; a fault is told once, until it works again."""
-    told = False
-    while not stop.wait(seconds):
+    """Work now and then until told to stop, and go on soon after what returns True.
+
+    A fault is told once, until it works again.
+    """
+    told = more = False
+    while not stop.wait(NEXT_SECONDS if more else seconds):
+        more = False
         try:
-            work(store)
+            more = work(store) is True
             told = False
         except StoreError as error:
             if not told:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock, current_thread
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import event
@@ -201,3 +202,32 @@ def cut_after(database: Database, statements: int) -> Iterator[None]:
         yield
     finally:
         event.remove(database.engine, "before_cursor_execute", cut)
+
+
+def plans(database: Database, action: Callable[[], object]) -> list[tuple[str, str]]:
+    """Give each statement of an action, and how the database does it where indexes can serve."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, text: str, values: Any, *_: object) -> None:
+        asked.append((text, values))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        action()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN " if database.sqlite else "EXPLAIN "
+    with database.begin() as transaction:
+        if not database.sqlite:  # a small table it would rather read whole
+            transaction.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            transaction.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        return [
+            (
+                text,
+                "\n".join(
+                    str(row[-1]) for row in transaction.exec_driver_sql(explain + text, values)
+                ),
+            )
+            for text, values in asked
+            if text.startswith(("SELECT", "UPDATE", "DELETE"))
+        ]

@@ -1,5 +1,6 @@
 """What a service does by itself, now and then: tidy, seal, sound the alarms (D16, R25)."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -119,6 +120,27 @@ def test_keys_of_days_gone_by_are_destroyed_by_themselves(store: Store, clock: F
     clock.advance(48 * HOUR)
     with _kept(store):
         _until(lambda: today not in store.keys.days.days())
+
+
+def test_what_has_more_to_do_goes_on_after_a_pause(store: Store) -> None:
+    """In which whoever waits gets its turn; after a fault it is left for the next time (D16)."""
+    waits: list[float] = []
+    answers = iter([True, True, StoreDownError("away"), True, False, None, 7])
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            return len(waits) > 7
+
+    def work(_: Store) -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    service._repeat(work, store, 3600, Stop())
+    soon = service.NEXT_SECONDS
+    assert waits == [3600, soon, soon, 3600, soon, 3600, 3600, 3600]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The outbox: where a message is at any time, and that nothing is sent twice but for D19."""
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,18 +9,19 @@ from uuid import UUID, uuid4
 
 import pytest
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, text, update
 
 from shared import outbox
 from shared.models import Message, MessageState, Priority, Route, SendAttempt
 from shared.outbox import Claim, Ending, Rendered, Report, Result
 from shared.store import Store
-from tests.store import OWNER, FakeClock, execute
+from tests.store import OWNER, FakeClock, execute, plans
 
 LEASE = timedelta(seconds=30)
 DOUBT = timedelta(seconds=120)
 LIFE = timedelta(hours=24)
 DELAY = 7.0
+THOUSANDS = 10_000
 CONTENT = '{"password": "50718264"}'
 
 
@@ -74,6 +76,36 @@ def attempts(store: Store) -> list[tuple[int, str | None]]:
 
 
 # Claiming
+
+
+def test_letters_that_wait_are_not_walked_past(store: Store) -> None:
+    """Nor what campaigns hold: a claim reads what is due of its own route."""
+    add(store, Route.LETTER)
+    due = [plan for text, plan in plans(store.database, lambda: claim(store)) if "LIMIT" in text]
+    assert len(due) == len(Priority)
+    for plan in due:
+        [by] = [
+            line for line in plan.split("\n") if "ix_message_urgent (" in line or "Cond" in line
+        ]
+        assert all(column in by for column in ("route", "state", "priority", "next_at")), plan
+        assert "ix_message_urgent" in plan
+        assert not re.search("Sort|TEMP B-TREE", plan), plan
+
+
+def test_nor_are_thousands_of_them(store: Store, clock: FakeClock) -> None:
+    """PostgreSQL knows that what waits so long are letters: it takes no other index."""
+    common = {"template": "password", "known_caller": False, "created_at": clock.now}
+    times = {"next_at": clock.now, "expires_at": clock.now + LIFE}
+    gone = {"route": Route.SMS, "state": MessageState.DELIVERED, "priority": Priority.CODE}
+    letter = {"route": Route.LETTER, "state": MessageState.QUEUED, "priority": Priority.PASSWORD}
+    with store.database.begin() as transaction:
+        for which in (gone, letter):
+            rows = [{"id": uuid4(), **which, **common, **times} for _ in range(THOUSANDS)]
+            transaction.execute(insert(Message), rows)
+        if not store.database.sqlite:
+            transaction.execute(text("ANALYZE message"))
+    due = [plan for asked, plan in plans(store.database, lambda: claim(store)) if "LIMIT" in asked]
+    assert ["ix_message_urgent" in plan for plan in due] == [True] * len(Priority), due
 
 
 def test_a_claim_commits_its_attempt_and_lease(store: Store, clock: FakeClock) -> None:

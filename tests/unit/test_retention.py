@@ -1,28 +1,35 @@
 """What is kept, and how long (D16)."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, update
 
+from shared import database
+from shared.errors import StoreDownError
 from shared.models import (
     AgentTask,
     Base,
     CallRecord,
+    IdempotentRequest,
     InboundMessage,
     LetterRun,
     LoginSession,
     Message,
     Priority,
     SendAttempt,
+    SentPart,
+    ThrottleHit,
     VerificationCode,
 )
 from shared.retention import table, tidy
 from shared.store import Store
-from tests.store import FakeClock, add_account, execute, open_session
+from tests.store import FakeClock, add_account, cut_after, execute, open_session, plans
 
 MOMENT = timedelta(microseconds=1)
 DAY = timedelta(days=1)
@@ -36,8 +43,9 @@ def _call(store: Store, at: datetime) -> None:
 
 
 def _session(store: Store, at: datetime) -> None:
-    add_account(store)
-    open_session(store)
+    number = f"{uuid4().int % 10**7:07}"
+    add_account(store, number)
+    open_session(store, number)
     execute(store, lambda t: t.execute(update(LoginSession).values(expires_at=at)))
 
 
@@ -56,7 +64,7 @@ def _code(store: Store, at: datetime) -> None:
 
 
 def _task(store: Store, at: datetime) -> None:
-    row = AgentTask(id="NIMS-1", request_mac=bytes(32), at=at, answer="done")
+    row = AgentTask(id=str(uuid4()), request_mac=bytes(32), at=at, answer="done")
     execute(store, lambda t: t.add(row))
 
 
@@ -93,8 +101,21 @@ def _message(store: Store, at: datetime) -> None:
     attempt = SendAttempt(
         id=uuid4(), message_id=message_id, claim=1, provider="file", started_at=at
     )
-    execute(store, lambda t: t.add(message))
-    execute(store, lambda t: t.add(attempt))
+    part = SentPart(provider="file", provider_id=str(uuid4()), attempt_id=attempt.id, at=at)
+    for row in (message, attempt, part):
+        execute(store, lambda t, row=row: t.add(row))  # type: ignore[misc]
+
+
+def _hit(store: Store, at: datetime) -> None:
+    row = ThrottleHit(
+        attempt_id=uuid4(), bucket="caller", key=b"", subject=b"", counted=True, at=at
+    )
+    execute(store, lambda t: t.add(row))
+
+
+def _request(store: Store, at: datetime) -> None:
+    row = IdempotentRequest(client="site-web", key=str(uuid4()), request_mac=b"", at=at)
+    execute(store, lambda t: t.add(row))
 
 
 # How long something that was made, or ended, at an instant is kept from then on.
@@ -124,9 +145,88 @@ def test_what_is_kept_so_long_goes_then(
     clock.advance(kept)
     for left in (1, 0):
         tidy(store)
-        with store.database.read() as transaction:
-            assert transaction.scalar(select(func.count()).select_from(model)) == left
+        assert _count(store, model) == left
         clock.advance(MOMENT)
+
+
+MANY = [(model, make) for _, model, make, _ in KEPT] + [
+    (ThrottleHit, _hit),
+    (IdempotentRequest, _request),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "make"), [pytest.param(model, make, id=model.__name__) for model, make in MANY]
+)
+def test_many_are_forgotten_a_few_at_a_time(
+    store: Store,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    model: type[Base],
+    make: Callable[[Store, datetime], None],
+) -> None:
+    """So that no code waits for it: the oldest first, the rest in transactions of their own."""
+    monkeypatch.setattr(database, "BATCH", 2)
+    for _ in range(5):
+        make(store, clock.now)
+    clock.advance(1000 * DAY)
+    for left, more in ((3, True), (1, True), (0, False)):
+        assert tidy(store) is more
+        assert _count(store, model) == left
+
+
+def test_cut_off_anywhere_a_message_goes_with_its_attempts_or_stays_with_them(
+    store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BATCH", 2)
+    for _ in range(5):
+        _message(store, clock.now)
+    clock.advance(1000 * DAY)
+    for statements in count():
+        with cut_after(store.database, statements):
+            try:
+                tidy(store)
+                break
+            except StoreDownError:
+                pass
+        assert len({_count(store, model) for model in (Message, SendAttempt, SentPart)}) == 1
+    assert statements > 10
+    while tidy(store):
+        pass
+    assert [_count(store, model) for model in (Message, SendAttempt, SentPart)] == [0, 0, 0]
+
+
+INDEXES = {
+    "call_record": "ix_call_record_started",
+    "idempotent_request": "ix_idempotent_request_at",
+    "inbound_message": "ix_inbound_message_at",
+    "message": "ix_message_ended",
+    "sent_part": "ix_sent_part_attempt",  # those of no attempt
+    "session": "ix_session_expires",
+    "throttle_hit": "ix_throttle_hit_at",
+}
+"""By which the oldest are found where a table may be long."""
+
+
+def test_the_oldest_are_found_without_reading_a_whole_table(store: Store, clock: FakeClock) -> None:
+    for _, make in MANY:
+        make(store, clock.now)
+    clock.advance(1000 * DAY)
+    found = {}
+    for text, plan in plans(store.database, lambda: tidy(store)):
+        of = re.match(r"(SELECT|DELETE).*?FROM (\w+)", text, re.DOTALL)
+        if of and of[2] in INDEXES:
+            assert not re.search(r"Seq Scan|SCAN (?!CONSTANT)", plan), plan
+            if of[1] == "SELECT":
+                found[of[2]] = plan
+    assert found.keys() == INDEXES.keys()
+    for table_name, index in INDEXES.items():
+        assert index in found[table_name]
+
+
+def _count(store: Store, model: type[Base]) -> int:
+    with store.database.read() as transaction:
+        return transaction.scalars(select(func.count()).select_from(model)).one()
 
 
 def test_a_message_on_its_way_is_never_forgotten(store: Store, clock: FakeClock) -> None:
@@ -134,8 +234,7 @@ def test_a_message_on_its_way_is_never_forgotten(store: Store, clock: FakeClock)
     execute(store, lambda t: t.execute(update(Message).values(ended_at=None, state="uncertain")))
     clock.advance(1000 * DAY)
     tidy(store)
-    with store.database.read() as transaction:
-        assert transaction.scalar(select(func.count()).select_from(Message)) == 1
+    assert _count(store, Message) == 1
 
 
 def test_a_run_is_kept_as_long_as_its_letters(store: Store, clock: FakeClock) -> None:
@@ -158,8 +257,7 @@ def test_a_run_is_kept_as_long_as_its_letters(store: Store, clock: FakeClock) ->
 
 def _runs_after_tidying(store: Store) -> int:
     tidy(store)
-    with store.database.read() as transaction:
-        return transaction.scalars(select(func.count()).select_from(LetterRun)).one()
+    return _count(store, LetterRun)
 
 
 def test_a_deployment_keeps_its_own_times(store: Store, clock: FakeClock) -> None:
@@ -168,8 +266,7 @@ def test_a_deployment_keeps_its_own_times(store: Store, clock: FakeClock) -> Non
     _call(store, clock.now)
     clock.advance(10 * DAY + MOMENT)
     tidy(store)
-    with store.database.read() as transaction:
-        assert transaction.scalar(select(func.count()).select_from(CallRecord)) == 0
+    assert _count(store, CallRecord) == 0
 
 
 def test_the_table_says_how_long(store: Store) -> None:
