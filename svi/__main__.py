@@ -1,5 +1,6 @@
 """The svi command."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -53,7 +54,9 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
+        gc.disable()  # of what is imported nothing is garbage, and much is made
         command: click.Command = getattr(import_module(f"svi.{name}"), name)
+        gc.enable()
         return command
 
 
