@@ -59,8 +59,8 @@ class PostgresqlServer:
         )
 
     def stop(self) -> None:
-        """Stop it, cutting every connection."""
-        self._run("pg_ctl", "stop", "--mode=immediate")
+        """Cut every connection; it may have ended with the thread that started it (pdeathsig)."""
+        self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
 
     def kill(self) -> None:
