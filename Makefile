@@ -4,7 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check lint unit long peers acceptance bench soak lock python speech asterisk
+.PHONY: run test check lint unit long peers acceptance calls installations bench soak lock python \
+    speech asterisk
 
 run: .venv/ready asterisk
 	@tools/packages.sh fonts-dejavu-core
@@ -42,11 +43,22 @@ long: .venv/ready speech
 # npm smpp, segments counted by Twilio's calculator, alarms and metrics read by Prometheus.
 peers: .venv/ready tests/peers/node_modules
 	@tools/packages.sh postgresql openssl prometheus
-	$(BIN)/pytest -q tests/peers
+	$(BIN)/pytest -q -n 2 tests/peers
 
-acceptance: .venv/ready asterisk tests/peers/node_modules
-	@tools/packages.sh sip-tester tcpdump postgresql libfaketime
-	$(BIN)/pytest -q tests/acceptance
+acceptance: calls installations
+
+# One at a time: callers type and listen in real time.
+calls: .venv/ready asterisk
+	@tools/packages.sh sip-tester tcpdump
+	$(BIN)/pytest -q tests/acceptance $(addprefix --ignore=,$(INSTALLATIONS))
+
+# Crowds of simulated calls, whole installations that are killed, searched, on a full disk or with
+# a wrong clock: what they wait for comes sooner or later.
+INSTALLATIONS = $(addprefix tests/acceptance/test_,crowd_of_calls.py dispatcher_kill.py \
+    full_disk.py nothing_in_clear.py wrong_clock.py)
+installations: .venv/ready speech tests/peers/node_modules
+	@tools/packages.sh postgresql libfaketime fonts-dejavu-core poppler-utils openssl
+	$(BIN)/pytest -q -n 3 $(INSTALLATIONS)
 
 # Side by side with peers, in one run: AGI commands, logins, reset request to hand-over; messages
 # taken in and sent, beside Kannel; codes beside a campaign.
