@@ -11,6 +11,10 @@ REASONS = {  # by pydantic's error type
     "int_type": "il faut un nombre entier",
     "int_parsing": "il faut un nombre entier",
     "int_from_float": "il faut un nombre entier",
+    "bool_type": "il faut true ou false",
+    "bool_parsing": "il faut true ou false",
+    "enum": "il faut {expected}",
+    "literal_error": "il faut {expected}",
     "greater_than": "il faut plus de {gt:g}",
     "greater_than_equal": "il faut {ge:g} au moins",
     "less_than_equal": "il faut {le:g} au plus",
@@ -26,4 +30,7 @@ REASONS = {  # by pydantic's error type
 def reason_in_french(fault: ErrorDetails) -> str:
     """Say what is wrong with a value, without quoting it."""
     reason = REASONS.get(fault["type"])
-    return reason.format_map(fault.get("ctx", {})) if reason else fault["msg"]
+    if reason is None:
+        return fault["msg"]
+    # Pydantic lists what is expected itself, « 'a', 'b' or 'c' ».
+    return reason.format_map(fault.get("ctx", {})).replace(" or ", " ou ")

@@ -1,6 +1,7 @@
 """Where this installation keeps its things and which ports it uses: environment variables."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ HTTP = "http"
 """The operator that SVI_HTTP_PROVIDER describes, under a name of its own."""
 
 SMS_PROVIDERS = ("smpp", HTTP, "twilio")
+
+_WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?")
 
 
 class Settings(BaseSettings):
@@ -139,6 +142,14 @@ class Settings(BaseSettings):
                 reason = "{name} y est deux fois"
                 raise PydanticCustomError("sms_providers", reason, {"name": name})
         return names
+
+    @field_validator("public_url", "twilio_url")
+    @classmethod
+    def _of_http(cls, url: str) -> str:
+        """Refuse an address that providers could not call: the first send would stop Twilio."""
+        if url and not _WEB_ADDRESS.fullmatch(url):
+            raise PydanticCustomError("url", "il faut une adresse comme https://sms.exemple.fr")
+        return url
 
     @property
     def sms_order(self) -> Sequence[str]:

@@ -20,6 +20,6 @@ def read_account(
         texts = tuple(data[name] for name in fields)
         if not all(holds(text) for text, holds in zip(texts, fields.values(), strict=True)):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise SettingsError(f"{path}: {remedy}") from None
     return texts

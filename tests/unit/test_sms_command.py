@@ -118,17 +118,40 @@ def test_the_gateway_needs_its_account_at_the_smsc(
     assert str(refused.exception).startswith(f"{tmp_path / 'smpp.json'}: ne peut pas être lu")
 
 
-SMPP_SETTINGS = {"SVI_SMPP_PORT": "0", "SVI_SMPP_TLS": "peut-être", "SVI_SMPP_RECEIPT_IDS": "octal"}
+URL = "il faut une adresse comme https://sms.exemple.fr"
+SENSELESS = [
+    ("SVI_SMPP_PORT", "0", "il faut 1 au moins"),
+    ("SVI_SMPP_TLS", "peut-être", "il faut true ou false"),
+    ("SVI_SMPP_RECEIPT_IDS", "octal", "il faut 'same', 'decimal' ou 'hexadecimal'"),
+    ("SVI_PUBLIC_URL", "sms.exemple.fr", URL),
+    ("SVI_PUBLIC_URL", "https://", URL),
+    ("SVI_PUBLIC_URL", "https://sms.exemple.fr/a b", URL),
+    ("SVI_PUBLIC_URL", "https://sms.exemple.fr\nX: 1", URL),
+    ("SVI_TWILIO_URL", "ftp://api.twilio.com", URL),
+]
 
 
-@pytest.mark.parametrize(("name", "value"), SMPP_SETTINGS.items(), ids=SMPP_SETTINGS)
-def test_a_setting_of_the_link_that_makes_no_sense(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "value", "reason"), SENSELESS)
+def test_a_setting_that_makes_no_sense(
+    name: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An address that Twilio could not call would stop it with the first message."""
     monkeypatch.setenv(name, value)
     refused = svi("gateway")
-    assert refused.exit_code == 1
-    assert refused.output.startswith(f"Erreur : {name} : ")
+    assert (refused.exit_code, refused.output) == (1, f"Erreur : {name} : {reason}\n")
+
+
+def test_an_account_nested_beyond_reading_is_refused(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = tmp_path / "smpp.json"
+    account.write_text("[" * 100_000)
+    account.chmod(0o600)
+    monkeypatch.setenv("SVI_SMPP_HOST", "smsc.example.org")
+    monkeypatch.setenv("SVI_SMPP_ACCOUNT", str(account))
+    refused = svi("gateway")
+    assert isinstance(refused.exception, SettingsError)
+    assert str(refused.exception).startswith(f"{account}: il faut un system_id")
 
 
 MAIL_SETTINGS = {
