@@ -199,7 +199,7 @@ class Link:
             if bound:
                 self._session = session
                 self._decided.set()
-                await asyncio.wait([reading])
+                await session.over.wait()  # not for all that was brought and is not dealt with
                 log.warning("smpp_link_lost", why=session.ended)
         finally:
             self._decided.clear()
@@ -271,6 +271,7 @@ class _Session:
         self._unanswered: dict[int, asyncio.Future[Answer | None]] = {}
         self._deliveries: asyncio.Queue[tuple[int, Delivery]] = asyncio.Queue(MOST_DELIVERIES)
         self.ended = ""
+        self.over = asyncio.Event()
 
     def ask(self, command: str, **fields: Any) -> asyncio.Future[Answer | None]:
         """Write a request; its answer comes, or None when the connection has ended."""
@@ -311,6 +312,7 @@ class _Session:
         if self.ended:
             return
         self.ended = why
+        self.over.set()
         self._writer.transport.abort()
         for asked in self._unanswered.values():
             asked.set_result(None)

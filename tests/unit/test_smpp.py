@@ -3,6 +3,8 @@
 import asyncio
 import json
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -243,27 +245,49 @@ def test_a_bad_account_is_told_in_one_line(
     assert "secr" not in message
 
 
-@pytest.mark.asyncio
-async def test_a_stop_does_not_wait_for_all_that_the_smsc_brought() -> None:
-    """Receipts of hours come at once after an outage; what was not answered comes again."""
+@asynccontextmanager
+async def flooding(bound: asyncio.Semaphore) -> AsyncIterator[Smsc]:
+    """Run an SMSC that binds us, brings receipts of hours at once, and answers nothing more."""
     body = b"\0\1\1" + b"336\0\1\1caf\0" + bytes(9) + b"\4STOP"
     delivery = struct.pack(">LLLL", 16 + len(body), 0x05, 0, 1) + body
-    come = asyncio.Event()
 
     async def smsc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         bind = await reader.readuntil(b"secret\0")
         writer.write(struct.pack(">LLLL", 17, 0x80000009, 0, *struct.unpack_from(">L", bind, 12)))
         writer.write(b"\0" + delivery * 1000)
+        bound.release()
         await reader.read()
         writer.close()
 
-    async def receive(_: Delivery) -> Status:
-        come.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
     async with await asyncio.start_server(smsc, "127.0.0.1") as server, asyncio.timeout(LONG):
         port = server.sockets[0].getsockname()[1]
-        where, pace = Smsc("127.0.0.1", port, "caf", Secret("secret")), LinkPace(unbind=0.01)
-        async with open_link(where, receive, lambda _: 0, pace):
-            await come.wait()
+        yield Smsc("127.0.0.1", port, "caf", Secret("secret"))
+
+
+async def never(_: Delivery) -> Status:
+    """Deal with a delivery for ever."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.asyncio
+async def test_a_stop_does_not_wait_for_all_that_the_smsc_brought() -> None:
+    """What was not answered comes again."""
+    come = asyncio.Event()
+
+    async def receive(delivery: Delivery) -> Status:
+        come.set()
+        return await never(delivery)
+
+    pace = LinkPace(unbind=0.01)
+    async with flooding(asyncio.Semaphore(0)) as smsc, open_link(smsc, receive, lambda _: 0, pace):
+        await come.wait()
+
+
+@pytest.mark.asyncio
+async def test_nor_does_the_next_link_to_one_that_is_mute() -> None:
+    bound = asyncio.Semaphore(0)
+    pace = LinkPace(enquire=0.01, answer=1.0, first=0.01)
+    async with flooding(bound) as smsc, open_link(smsc, never, lambda _: 0, pace):
+        for _ in range(2):
+            await bound.acquire()
