@@ -7,7 +7,7 @@ one may have sent it: such a message is uncertain, not queued again (D19).
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -204,11 +204,11 @@ def finish_all(store: Store, endings: Sequence[Ending]) -> list[bool | None]:
         kept = [one for one, fenced in zip(endings, in_time, strict=True) if fenced is not None]
         for statement, values in _outcomes(store, kept, now).items():
             transaction.execute(statement, values)
-        for claimed, report in [(one.claimed, one.report) for one in kept]:
-            if claimed.attempt_id in told:  # receipts that were there first
-                of_all = partial(receipts.fate, transaction, claimed.attempt_id)
-                with unit_of_work(transaction) as work:
-                    _follow(work, claimed.attempt_id, report.parts[0], of_all, now)
+        for claimed, report in _news(endings, in_time, told):
+            of_all = partial(receipts.fate, transaction, claimed.attempt_id)
+            with unit_of_work(transaction) as work:
+                name = report.parts[0] if report.parts else report.provider_id
+                _follow(work, claimed.attempt_id, name, of_all, now)
     return in_time
 
 
@@ -554,6 +554,19 @@ def _outcomes(
     return outcomes
 
 
+def _news(
+    endings: Sequence[Ending], in_time: Sequence[bool | None], told: Container[UUID]
+) -> Iterator[tuple[Claim, Report]]:
+    """Give what is as good as a receipt: one that was there first, an acceptance told too late.
+
+    After a lease others have gone on with the message, and may have given it up.
+    """
+    for (claimed, report, _), fenced in zip(endings, in_time, strict=True):
+        late = fenced is False and report.result is Result.ACCEPTED
+        if late or (fenced is not None and claimed.attempt_id in told):
+            yield claimed, report
+
+
 def _outcome(
     store: Store, report: Report, now: datetime, delay: float
 ) -> tuple[Update, dict[str, object]]:
@@ -573,7 +586,7 @@ def _outcome(
 def _follow(
     transaction: Transaction,
     attempt_id: UUID,
-    provider_id: str,
+    provider_id: str | None,
     told: Callable[[], MessageState],
     now: datetime,
 ) -> Kept | None:

@@ -336,6 +336,26 @@ STATES: dict[str, tuple[Steps, MessageState, bool]] = {
     "lease lost": ([_claim, LOSE_LEASE], MessageState.UNCERTAIN, True),
     "lease lost, nobody claims it": ([_claim, LOSE_LEASE, _claim], MessageState.UNCERTAIN, True),
     "lease lost, reported late": ([_claim, LOSE_LEASE, ACCEPT], MessageState.ACCEPTED, False),
+    "lease lost, reported while it waits to be repeated": (
+        [_claim, LOSE_LEASE, END_DOUBT, ACCEPT, _claim],
+        MessageState.ACCEPTED,
+        False,
+    ),
+    "lease lost, reported during the second attempt": (
+        [_claim, LOSE_LEASE, END_DOUBT, _claim, _finish(Result.ACCEPTED, of=0)],
+        MessageState.ACCEPTED,
+        False,
+    ),
+    "lease lost, reported when it was given up": (
+        [_claim, *[LOSE_LEASE, END_DOUBT, _claim] * 2, _finish(Result.ACCEPTED, of=0)],
+        MessageState.ACCEPTED,
+        False,
+    ),
+    "lease lost, reported not to have gone when it was given up": (
+        [_claim, *[LOSE_LEASE, END_DOUBT, _claim] * 2, _finish(Result.RETRY, of=0)],
+        MessageState.LOST,
+        False,
+    ),
     "uncertain, a moment before the end": (
         [_claim, DOUBTFUL, _tick(119), _claim],
         MessageState.UNCERTAIN,
