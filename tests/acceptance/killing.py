@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 
 from shared.errors import StoreDownError
 from shared.models import Message, MessageState, SendAttempt
@@ -191,6 +191,9 @@ def answer_for(
     assert taken.keys() <= set(said.values()), "something else was said than what was queued"
     unknown = _attempts(store, SendAttempt.ended_at.is_(None))
     unknown += _attempts(store, SendAttempt.result == Result.UNCERTAIN)
+    # Known not to have gone when the message had been given up already.
+    given_up = and_(Message.state == MessageState.LOST, SendAttempt.ended_at > Message.ended_at)
+    unknown += _attempts(store, given_up)
     rows = _messages(store)
     assert {row.id for row in rows} == said.keys()
     for row in rows:
@@ -236,4 +239,5 @@ def _messages(store: Store) -> Sequence[Message]:
 def _attempts(store: Store, which: ColumnElement[bool]) -> Counter[UUID]:
     """Count attempts by their message."""
     with store.database.read() as transaction:
-        return Counter(transaction.scalars(select(SendAttempt.message_id).where(which)))
+        of = select(SendAttempt.message_id).join(Message).where(which)
+        return Counter(transaction.scalars(of))
