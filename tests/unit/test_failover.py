@@ -175,6 +175,7 @@ async def test_a_campaign_waits_for_one_that_merely_throttles_us_and_a_code_does
         await until(lambda: first.asked)
         code = queue(store, priority=Priority.CODE)
         await settled(store, code, MessageState.ACCEPTED)
+        await until(lambda: not any(state(store, one) == "sending" for one in campaign))
         clock.advance(HOUR)
         await asyncio.sleep(0.05)
         assert [one.message_id for one in second.asked] == [code]
@@ -564,7 +565,7 @@ def test_passing_on_commits_the_next_attempt_with_a_lease_of_its_own(
     assert (row.state, row.claims, row.provider) == ("sending", 2, "second")
     assert row.next_at == clock.now + lease
     assert tries(store, queued) == [("first", Result.RETRY), ("second", None)]
-    assert not outbox.finish(store, claim, ACCEPTED, 0)  # the fence
+    assert not outbox.finish(store, claim, RETRY, 0)  # the fence
     assert outbox.finish(store, following, ACCEPTED, 0)
 
 
