@@ -248,7 +248,8 @@ async def test_one_that_throttles_for_long_is_tried_after_each_pause(
 
 
 def pausing(longest: timedelta) -> Pace:
-    return replace(FAST, patience=Patience(longest=longest.total_seconds()))
+    """Send one at a time: no claim is under way while a report teaches us to wait."""
+    return replace(FAST, at_once=1, kept=0, patience=Patience(longest=longest.total_seconds()))
 
 
 async def test_a_campaign_leaves_places_for_a_password(store: Store) -> None:
