@@ -41,8 +41,39 @@ def amount(cents: int) -> tuple[str, ...]:
 
 def date(day: dt.date) -> tuple[str, ...]:
     """Say a date with its year: « le premier mai deux mille vingt-six » (D17)."""
+    return ("le", *_day_of_month(day))
+
+
+def weekday_date(day: dt.date) -> tuple[str, ...]:
+    """Say a date with its day of the week: « le lundi premier mars deux mille vingt-six »."""
+    return ("le", f"jour-{day.isoweekday()}", *_day_of_month(day))
+
+
+def weekdays(first: int, last: int) -> tuple[str, ...]:
+    """Say days of the week, Monday being 1: « du lundi au vendredi », or « le samedi »."""
+    if first == last:
+        return ("le", f"jour-{first}")
+    return ("du", f"jour-{first}", "au", f"jour-{last}")
+
+
+def clock_time(minutes: int) -> tuple[str, ...]:
+    """Say a time of day, in minutes after midnight, to 5 minutes: « seize heures trente »."""
+    hour, minute = divmod(minutes, 60)
+    if minute % 5:
+        raise ValueError("a spoken time of day is a multiple of 5 minutes")
+    return (*_hours(hour % 24), *(cardinal(minute) if minute else ()))
+
+
+def _hours(hour: int) -> tuple[str, ...]:
+    if hour == 0:
+        return ("minuit",)
+    feminine = {1: ("une",), 21: ("vingt-et-une",)}
+    return (*feminine.get(hour, cardinal(hour)), "heures" if hour > 1 else "heure")
+
+
+def _day_of_month(day: dt.date) -> tuple[str, ...]:
     ordinal = ("premier",) if day.day == 1 else cardinal(day.day)
-    return ("le", *ordinal, f"mois-{day.month}", *cardinal(day.year))
+    return (*ordinal, f"mois-{day.month}", *cardinal(day.year))
 
 
 def _numeral(number: int) -> tuple[str, ...]:

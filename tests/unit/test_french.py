@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from num2words import num2words
 
 from ivr import french
+from ivr.hours import Range
 
 WORDS: dict[str, str] = tomllib.loads(
     resources.files("ivr").joinpath("dialplans/words.toml").read_text("utf-8")
@@ -107,6 +108,29 @@ DATES = {
 }
 
 
+# Minutes after midnight.
+CLOCK_TIMES = [
+    (0, "minuit"),
+    (30, "minuit trente"),
+    (60, "une heure"),
+    (65, "une heure cinq"),
+    (120, "deux heures"),
+    (9 * 60, "neuf heures"),
+    (12 * 60, "douze heures"),
+    (16 * 60 + 30, "seize heures trente"),
+    (21 * 60 + 55, "vingt et une heures cinquante-cinq"),
+    (23 * 60, "vingt-trois heures"),
+    (24 * 60, "minuit"),
+    (26 * 60, "deux heures"),  # of the next day
+]
+
+WEEKDAY_DATES = {
+    "2026-06-01": "le lundi premier juin deux mille vingt-six",
+    "2024-02-29": "le jeudi vingt-neuf février deux mille vingt-quatre",
+    "2026-11-22": "le dimanche vingt-deux novembre deux mille vingt-six",
+}
+
+
 def heard(ids: Iterable[str]) -> str:
     return " ".join(WORDS[id_] for id_ in ids)
 
@@ -130,6 +154,27 @@ def test_amount(price: tuple[int, int], text: str) -> None:
 @pytest.mark.parametrize(("day", "text"), DATES.items(), ids=DATES.values())
 def test_date(day: str, text: str) -> None:
     assert heard(french.date(dt.date.fromisoformat(day))) == text
+
+
+@pytest.mark.parametrize(("minutes", "text"), CLOCK_TIMES)
+def test_clock_time(minutes: int, text: str) -> None:
+    assert heard(french.clock_time(minutes)) == text
+
+
+def test_a_time_between_5_minutes_has_no_words() -> None:
+    """« seize heures une »: a minute is feminine, too."""
+    with pytest.raises(ValueError, match="5 minutes"):
+        french.clock_time(16 * 60 + 1)
+
+
+@pytest.mark.parametrize(("day", "text"), WEEKDAY_DATES.items(), ids=WEEKDAY_DATES.values())
+def test_date_with_its_day(day: str, text: str) -> None:
+    assert heard(french.weekday_date(dt.date.fromisoformat(day))) == text
+
+
+def test_weekdays() -> None:
+    assert heard(french.weekdays(1, 5)) == "du lundi au vendredi"
+    assert heard(french.weekdays(6, 6)) == "le samedi"
 
 
 def test_digits_keep_leading_zeros() -> None:
@@ -176,5 +221,9 @@ def test_every_word_of_the_catalogue_is_used() -> None:
         *(id_ for number in range(100) for id_ in french.cardinal(number)),
         *(id_ for euros, cents in AMOUNTS for id_ in french.amount(100 * euros + cents)),
         *(id_ for day in year for id_ in french.date(day)),
+        *(id_ for day in year for id_ in french.weekday_date(day)),
+        *(id_ for clock_time, _ in CLOCK_TIMES for id_ in french.clock_time(clock_time)),
+        *french.weekdays(1, 5),
+        *Range(9 * 60, 12 * 60).spoken(),
     }
     assert used == WORDS.keys()
