@@ -8,7 +8,7 @@ from ivr.agi import Agi
 from ivr.dialogue import Dialogue
 from ivr.records import Outcome, Recorder
 from ivr.script import Line, Script
-from ivr.step import Step, StepId
+from ivr.step import HoursId, Step, StepId
 from shared import incident
 from shared.errors import ClosedError, SessionEndedError
 from shared.origin import Origin
@@ -37,6 +37,8 @@ class Call:
     session: Session | None = None
     passwords_tried: int = 0
     numbers_tried: set[str] = field(default_factory=set, repr=False)
+    announced: set[str] = field(default_factory=set)  # once a call
+    closed_hours: HoursId | None = None  # what the caller came to outside of
     step: Step | None = None  # where the call is now
     moving: "Future[bool] | None" = None  # whether an incident took it out of this session (D15)
 
@@ -54,6 +56,17 @@ class Call:
         self.record.note(Outcome.FAILED)
         self.dialogue.forget_keys()
         self._run_from(self.script.failure_step)
+
+    @property
+    def credential(self) -> CredentialKind | None:
+        """Give what the caller got in with; a person's session is opened with a code (D10)."""
+        if self.session is None:
+            return None
+        return self.session.proof.kind if self.session.proof else CredentialKind.ONE_TIME
+
+    def is_open(self, hours: HoursId) -> bool:
+        """Say whether these are opening hours, at this instant, in the call's caisse."""
+        return self.script.hours[hours].is_open(self.store.clock(), self.caisse)
 
     def may_log_in(self, kind: CredentialKind, identifier: Identifier) -> bool:
         """Ask the transition table, as it is at this instant (D10)."""

@@ -4,19 +4,33 @@ Everything is checked when it is read: a call never meets a name that leads nowh
 """
 
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
 from ivr.errors import ScriptError
 from ivr.handlers.choose_dossier import dossier_prompt
-from ivr.handlers.menu import Menu  # its package's import makes every handler known
+from ivr.handlers.menu import (  # its package's import makes every handler known
+    MOST_CHOICES,
+    Menu,
+)
+from ivr.hours import Hours
 from ivr.prompts import Catalogue
-from ivr.script import Delays, Department, Line, Script
-from ivr.step import CaisseId, PromptId, Reference, ScriptTable, Step, StepId
+from ivr.script import Announcement, Delays, Department, Line, LineKind, Platform, Platforms, Script
+from ivr.step import (
+    CaisseId,
+    HoursId,
+    LineId,
+    PlatformId,
+    PromptId,
+    Reference,
+    ScriptTable,
+    Step,
+    StepId,
+)
 from shared.reasons import reason_in_french
 
 Table = TypeVar("Table", bound=ScriptTable)
@@ -45,6 +59,21 @@ class _CaissesFile(ScriptTable):
     departments: dict[str, _Department]
 
 
+class _HoursFile(ScriptTable):
+    hours: dict[str, Hours] = Field(default_factory=dict)
+
+
+class _PlatformsFile(Platforms):
+    # The extension that the dialplan looks for: `_[a-z0-9].`
+    platforms: dict[Annotated[str, Field(pattern="^[a-z0-9][A-Za-z0-9-]+$")], Platform] = Field(
+        default_factory=dict
+    )
+
+
+class _AnnouncementsFile(ScriptTable):
+    announcements: dict[str, Announcement] = Field(default_factory=dict)
+
+
 class _DialogueFile(Delays):
     """Delays that a caller can bear."""
 
@@ -53,31 +82,54 @@ class _DialogueFile(Delays):
     tries: int = Field(gt=0, le=10)
 
 
+class _Files(ScriptTable):
+    """The files that are one table each, by their names."""
+
+    lines: _LinesFile
+    caisses: _CaissesFile
+    hours: _HoursFile
+    platforms: _PlatformsFile
+    announcements: _AnnouncementsFile
+    dialogue: _DialogueFile
+
+
+TABLES: Mapping[str, type[ScriptTable]] = {
+    name: cast(type[ScriptTable], field.annotation) for name, field in _Files.model_fields.items()
+}
+NAMES: Mapping[type[Reference], str] = {  # what is named in the file's table of the same name
+    LineId: "lines",
+    CaisseId: "caisses",
+    HoursId: "hours",
+    PlatformId: "platforms",
+}
+
+
 def load_script(folder: Path = DEFAULT_FOLDER) -> Script:
     """Read and check a folder; ScriptError with every finding."""
     reader = _Reader(folder)
-    lines = reader.table("lines.toml", _LinesFile)
-    caisses = reader.table("caisses.toml", _CaissesFile)
-    delays = reader.table("dialogue.toml", _DialogueFile)
+    files = reader.files()
     catalogue = reader.catalogue()
     steps = reader.steps()
-    if caisses is not None:
-        reader.names[CaisseId] = caisses.caisses
-        reader.check_spoken(caisses.caisses)
+    reader.check_spoken()
     reader.check_names()
-    if lines is not None and not reader.findings:
-        reader.check_reached(lines.service, steps)
-    if reader.findings or lines is None or caisses is None or delays is None or catalogue is None:
+    if files is not None and not reader.findings:
+        reader.check_platforms(files.platforms.platforms)
+        reader.check_advisers(files.lines.lines, files.platforms.platforms)
+        reader.check_reached(files.lines, steps)
+    if reader.findings or files is None or catalogue is None:
         raise ScriptError(*reader.findings)
     return Script(
-        first_step=lines.service.first_step,
-        failure_step=lines.service.failure_step,
-        session_ended_step=lines.service.session_ended_step,
-        lines=lines.lines,
-        caisses=caisses.caisses,
-        departments=caisses.departments,
+        first_step=files.lines.service.first_step,
+        failure_step=files.lines.service.failure_step,
+        session_ended_step=files.lines.service.session_ended_step,
+        lines=files.lines.lines,
+        caisses=files.caisses.caisses,
+        departments=files.caisses.departments,
+        hours=files.hours.hours,
+        platforms=files.platforms,
+        announcements=files.announcements.announcements,
         steps=steps,
-        delays=delays,
+        delays=files.dialogue,
         catalogue=catalogue,
     )
 
@@ -96,10 +148,17 @@ class _Reader:
         self._tables: list[tuple[str, str, ScriptTable]] = []  # file, key, what was read there
         self._step_files: dict[str, str] = {}  # by name of the step, be it right or wrong
 
-    def table(self, file: str, kind: type[Table]) -> Table | None:
-        """Read one file whole; None, and findings, if it is wrong."""
-        data = self._toml(file)
-        return None if data is None else self._validated(file, "", kind, data)
+    def files(self) -> _Files | None:
+        """Read the files that are tables; None, and findings, if one of them is wrong."""
+        read: dict[str, ScriptTable | None] = {}
+        for name, kind in TABLES.items():
+            file = f"{name}.toml"
+            data = self._toml(file)
+            read[name] = None if data is None else self._validated(file, "", kind, data)
+        for reference, name in NAMES.items():
+            if (table := read[name]) is not None:
+                self.names[reference] = getattr(table, name)
+        return None if None in read.values() else _Files.model_validate(read)
 
     def steps(self) -> dict[str, Step]:
         """Read steps and menus."""
@@ -136,20 +195,43 @@ class _Reader:
                     reason = f"« {leaf} » n'existe pas{_hint(leaf, names)}" if leaf else "est vide"
                     self._find(file, path, reason)
 
-    def check_spoken(self, caisses: Collection[str]) -> None:
+    def check_spoken(self) -> None:
         """Find the caisses whose dossiers no prompt names (D11)."""
         prompts = self.names.get(PromptId)
-        for caisse in caisses:
+        for caisse in self.names.get(CaisseId, ()):
             prompt = dossier_prompt(caisse)
             if prompts is not None and prompt not in prompts:
                 self._find(
                     "caisses.toml", f"caisses.{caisse}", f"il manque le message « {prompt} »"
                 )
 
-    def check_reached(self, service: _Service, steps: dict[str, Step]) -> None:
+    def check_platforms(self, platforms: Mapping[str, Platform]) -> None:
+        """Find who is answered by two platforms, and overflows that go round in circles."""
+        answered: dict[str, str] = {}  # a kind of line, or a caisse: by which platform
+        for name, platform in platforms.items():
+            kind = [] if platform.kind is None else [("kind", platform.kind)]
+            caisses = enumerate(platform.caisses or ())
+            for key, whom in [*kind, *((f"caisses.{place}", one) for place, one in caisses)]:
+                other = answered.setdefault(whom, name)
+                if other != name:
+                    path = f"platforms.{name}.{key}"
+                    self._find("platforms.toml", path, f"« {whom} » est déjà dans « {other} »")
+            if _goes_round(name, platforms):
+                path = f"platforms.{name}.overflow"
+                self._find("platforms.toml", path, "les débordements tournent en rond")
+
+    def check_advisers(self, lines: Mapping[str, Line], platforms: Mapping[str, Platform]) -> None:
+        """Find the lines whose callers no platform answers."""
+        kinds = {LineKind.CAISSE, *(platform.kind for platform in platforms.values())}
+        for name, line in lines.items():
+            if line.kind not in kinds:
+                reason = f"aucune plateforme n'a kind = « {line.kind} » (platforms.toml)"
+                self._find("lines.toml", f"lines.{name}.kind", reason)
+
+    def check_reached(self, lines: _LinesFile, steps: dict[str, Step]) -> None:
         """Find the steps that no call can come to."""
         reached: set[str] = set()
-        ahead: list[str] = [leaf for _, leaf in _leaves(service)]
+        ahead: list[str] = [leaf for _, leaf in _leaves(lines) if isinstance(leaf, StepId)]
         while ahead:
             name = ahead.pop()
             if name not in reached:
@@ -172,15 +254,16 @@ class _Reader:
             return None
         step = self._validated(file, name, Step.handlers[handler], fields)
         if isinstance(step, Menu):
-            self._check_keys(file, name, step)
+            self._check_choices(file, name, step)
         return step
 
-    def _check_keys(self, file: str, name: str, menu: Menu) -> None:
-        keys = [choice.key for choice in menu.choices]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                place = f"{name}.choices.{position}.key"
-                self._find(file, place, f"la touche {key} mène déjà ailleurs")
+    def _check_choices(self, file: str, name: str, menu: Menu) -> None:
+        place = menu.shared_key()
+        if place is not None:
+            reason = f"la touche {menu.choices[place].key} mène déjà ailleurs"
+            self._find(file, f"{name}.choices.{place}.key", reason)
+        if menu.is_too_long():
+            self._find(file, f"{name}.choices", f"{MOST_CHOICES} au plus à la fois")
 
     def _validated(self, file: str, key: str, kind: type[Table], data: object) -> Table | None:
         try:
@@ -207,6 +290,16 @@ class _Reader:
 
     def _find(self, file: str, key: str, reason: str) -> None:
         self.findings.append(f"{self.folder / file}: {key}: {reason}")
+
+
+def _goes_round(name: str, platforms: Mapping[str, Platform]) -> bool:
+    """Say whether a platform's calls may come back to it."""
+    passed: set[str] = set()
+    ahead = platforms[name].overflow
+    while ahead is not None and ahead not in passed:
+        passed.add(ahead)
+        ahead = platforms[ahead].overflow
+    return name in passed
 
 
 def _hint(name: str, names: Collection[str]) -> str:

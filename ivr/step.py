@@ -42,6 +42,24 @@ class CaisseId(Reference):
     __slots__ = ()
 
 
+class LineId(Reference):
+    """A line: the number called."""
+
+    __slots__ = ()
+
+
+class HoursId(Reference):
+    """Opening hours."""
+
+    __slots__ = ()
+
+
+class PlatformId(Reference):
+    """A platform of advisers."""
+
+    __slots__ = ()
+
+
 class ScriptTable(BaseModel):
     """A table of the call script: no unknown keys, never changed after it is read."""
 

@@ -52,6 +52,14 @@ def caisse(store: Store, session: Session) -> str:
         return transaction.get_one(Account, account_id).caisse
 
 
+def rights_of(store: Store, session: Session) -> frozenset[Right]:
+    """Give what the session's person may do now, to offer it; each access asks again (D11)."""
+    with store.database.read() as transaction:
+        sessions.account_of(store, transaction, session)
+        holder = rights.holder_of(transaction, session)
+    return frozenset(right for right in Right if holder.may(right))
+
+
 def disclosure(store: Store, session: Session, caller: Role) -> Disclosure:
     """Say what may be told to somebody who says that they are `caller` (R33, D11).
 

@@ -1,5 +1,6 @@
 """Which caisse: from the département that the caller keys (D01, R34)."""
 
+from ivr import announcements
 from ivr.call import Call
 from ivr.dialogue import Field, NoEntry
 from ivr.handlers.menu import ADVISER, BACK, REPEAT
@@ -22,6 +23,7 @@ class AskDepartment(Step, Question, handler="department"):
         if isinstance(caisse, NoEntry):
             return self.given_up
         call.caisse = call.record.caisse = caisse
+        announcements.announce(call)
         return self.found
 
     def _ask(self, call: Call) -> str | NoEntry:

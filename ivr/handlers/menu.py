@@ -1,22 +1,25 @@
 """A menu: action before key, four choices at most; 0, 9 and `*` are the same everywhere (D18)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TypeVar
 
 from pydantic import Field
 
 from ivr.call import Call
+from ivr.conditions import Condition, visible
 from ivr.dialogue import NoEntry
-from ivr.step import PromptId, Question, ScriptTable, Step, StepId
+from ivr.step import PromptId, Question, Step, StepId
 
 ADVISER, REPEAT, BACK = "0", "9", "*"
-MOST_CHOICES = 4
+MOST_CHOICES = 4  # at a time
+MOST_EVER = 16
 
 T = TypeVar("T")
 
 
-class Choice(ScriptTable):
-    """One choice: what it is for, its key, where it leads."""
+class Choice(Condition):
+    """One choice: what it is for, its key, where it leads; who sees it, and when."""
 
     key: str = Field(pattern="^[1-8]$")
     prompt: PromptId
@@ -52,8 +55,28 @@ class KeyMenu(Step):
 class Menu(KeyMenu, handler="menu"):
     """Lets the caller choose the next step."""
 
-    choices: tuple[Choice, ...] = Field(min_length=1, max_length=MOST_CHOICES)
+    choices: tuple[Choice, ...] = Field(min_length=1, max_length=MOST_EVER)
 
     def run(self, call: Call) -> StepId:
-        """Ask until there is a choice."""
-        return self.offer(call, {one.key: (one.prompt, one.goto) for one in self.choices})
+        """Ask until there is a choice; who sees none goes to an adviser."""
+        choices = visible(call, self.choices)
+        if not choices:
+            return self.adviser
+        return self.offer(call, {one.key: (one.prompt, one.goto) for one in choices})
+
+    def is_too_long(self) -> bool:
+        """Say whether a caller may see more choices at a time than one remembers (D18)."""
+        return any(map(_together, combinations(self.choices, MOST_CHOICES + 1)))
+
+    def shared_key(self) -> int | None:
+        """Give the place of the first choice whose key another one has at the same time."""
+        for place, choice in enumerate(self.choices):
+            for earlier in self.choices[:place]:
+                if earlier.key == choice.key and not earlier.excludes(choice):
+                    return place
+        return None
+
+
+def _together(choices: Sequence[Choice]) -> bool:
+    """Say whether a caller may see all of these at a time."""
+    return not any(one.excludes(other) for one, other in combinations(choices, 2))

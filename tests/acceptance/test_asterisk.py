@@ -381,8 +381,12 @@ def test_a_wrong_secret_is_said(switch: Switch) -> None:
             ["SET VARIABLE SVI_PLATFORM caisse-92", "SET VARIABLE SVI_NEXT adviser"],
             "adviser/caisse-92: svi/conseiller-attente",
         ),
+        (  # a platform may be a telephone number (R34)
+            ["SET VARIABLE SVI_PLATFORM 0146300099", "SET VARIABLE SVI_NEXT adviser"],
+            "adviser/0146300099: svi/conseiller-attente",
+        ),
     ],
-    ids=["the voice server dies", "an adviser"],
+    ids=["the voice server dies", "an adviser", "an adviser's number"],
 )
 def test_what_the_caller_hears_after_the_voice_server(
     switch: Switch, commands: list[str], heard: str

@@ -115,8 +115,11 @@ def test_a_session_tells_its_caisse(store: Store) -> None:
 def test_these_are_all_readings() -> None:
     changes = {"give_delegation", "withdraw_delegation"}
     telling_apart = {"caisse"}  # of several dossiers of a person (D11)
+    offering = {"rights_of"}  # reads nothing of the dossier
     named = {event.removeprefix("read-").replace("-", "_") for event in READERS}
-    assert named | changes | telling_apart == {function.__name__ for function in FUNCTIONS}
+    assert named | changes | telling_apart | offering == {
+        function.__name__ for function in FUNCTIONS
+    }
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
@@ -187,6 +190,22 @@ def test_a_first_claim_has_no_delegation_yet(store: Store) -> None:
 
 
 # The delegation (R26, R27)
+
+
+def test_rights_are_told_as_they_are_now(store: Store) -> None:
+    """D11: to offer what can be asked for; a session that is over has none."""
+    account_id = add_account(store)
+    conjoint = _add_person(store, account_id, Role.CONJOINT)
+    theirs, owner = _session_of(store, conjoint), open_session(store)
+    assert Right.READ_PAYMENTS in dossier.rights_of(store, owner)
+    assert Right.READ_OTHERS_CONTACTS not in dossier.rights_of(store, owner)
+    assert Right.READ_PAYMENTS not in dossier.rights_of(store, theirs)
+    assert Right.READ_OWN_DATA in dossier.rights_of(store, theirs)
+    dossier.give_delegation(store, owner)
+    assert Right.READ_PAYMENTS in dossier.rights_of(store, theirs)
+    sessions.end(store, theirs)
+    with pytest.raises(SessionEndedError):
+        dossier.rights_of(store, theirs)
 
 
 def test_a_delegation_withdrawn_ends_what_it_allowed_at_once(store: Store) -> None:

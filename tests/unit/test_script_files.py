@@ -1,5 +1,6 @@
 """`svi check`: each fault that an admin can make, and the lines that tell of it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,13 +8,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ivr.errors import ScriptError
+from ivr.script import LineKind
 from ivr.script_files import DEFAULT_FOLDER, load_script
+from shared.rights import Right
 from svi.check import check
 
 HANDLERS = (
     "adviser, announce, another_code, authenticate, choose_dossier, closed, department, enter_code,"
-    " forgotten, goodbye, identify, identify_by_nir, last_payment, menu, password_notice,"
-    " send_code, session_ended, way_in, welcome"
+    " forgotten, goodbye, identify, identify_by_nir, last_payment, menu, out_of_hours,"
+    " password_notice, send_code, session_ended, way_in, welcome"
 )
 SERVICE = b"""\
 [service]
@@ -25,6 +28,9 @@ EMPTY_STEP = '\n[{name}]\nhandler = "goodbye"\nprompts = ["au-revoir"]\n'
 THREE_CHOICES = "".join(
     f'  {{ key = "{key}", prompt = "choix-quitter", goto = "goodbye" }},\n' for key in (3, 4, 5)
 )
+
+*_rights, _last_right = (repr(right.value) for right in Right)
+RIGHTS = f"{', '.join(_rights)} ou {_last_right}"
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ FAULTS = {
         "lines.toml",
         "[service]",
         "service =",
-        "lines.toml: n'est pas du TOML : Invalid value (at line 3, column 10)",
+        "lines.toml: n'est pas du TOML : Invalid value (at line 7, column 10)",
     ),
     "unknown key of a file": (
         "dialogue.toml",
@@ -79,9 +85,9 @@ FAULTS = {
     ),
     "unknown key of a step": (
         "steps.toml",
-        "caisse_known =",
-        "caisse_connue = 'x'\ncaisse_known =",
-        "steps.toml: welcome.caisse_connue: clé inconnue",
+        'handler = "welcome"',
+        'handler = "welcome"\naccueil = "x"',
+        "steps.toml: welcome.accueil: clé inconnue",
     ),
     "missing key of a file": (
         "dialogue.toml",
@@ -237,7 +243,190 @@ FAULTS = {
         "menus.toml",
         '  { key = "2"',
         f'{THREE_CHOICES}  {{ key = "2"',
-        "menus.toml: main_menu.choices: 4 au plus",
+        "menus.toml: main_menu.choices: 4 au plus à la fois",
+    ),
+    "choice for a right that there is not": (
+        "menus.toml",
+        'goto = "last_payment"',
+        'goto = "last_payment", rights = ["read minds"]',
+        "menus.toml: main_menu.choices.0.rights.0: il faut l'un de : {rights}",
+    ),
+    "choice during hours that there are not": (
+        "menus.toml",
+        'goto = "last_payment"',
+        'goto = "last_payment", hours = "arpia"',
+        "menus.toml: main_menu.choices.0.hours: « arpia » n'existe pas ; vouliez-vous « aripa » ?",
+    ),
+    "choice until before it begins": (
+        "menus.toml",
+        'goto = "last_payment"',
+        'goto = "last_payment", from = 2026-12-02T00:00:00, until = 2026-12-01T00:00:00',
+        "menus.toml: main_menu.choices.0: « until » doit être après « from »",
+    ),
+    "choice from a day, without a time": (
+        "menus.toml",
+        'goto = "last_payment"',
+        'goto = "last_payment", from = 2026-12-02',
+        (
+            "menus.toml: main_menu.choices.0.from: il faut une date et une heure sans guillemets,"
+            " comme 2026-12-24T08:00:00"
+        ),
+    ),
+    "menu key twice, at times that meet": (
+        "menus.toml",
+        '{ key = "2", prompt = "choix-quitter", goto = "goodbye" }',
+        '{ key = "1", prompt = "choix-quitter", goto = "goodbye", from = 2026-12-02T00:00:00 }',
+        "menus.toml: main_menu.choices.1.key: la touche 1 mène déjà ailleurs",
+    ),
+    "five choices, of which one is for those with a code": (
+        "menus.toml",
+        '  { key = "2"',
+        THREE_CHOICES.replace(" }", ', credentials = ["code"] }', 1) + '  { key = "2"',
+        "menus.toml: main_menu.choices: 4 au plus à la fois",
+    ),
+    "line without a kind": (
+        "lines.toml",
+        'kind = "caisse"',
+        "",
+        "lines.toml: lines.3230.kind: clé manquante",
+    ),
+    "line of an unknown kind": (
+        "lines.toml",
+        'kind = "caisse"',
+        'kind = "tax"',
+        "lines.toml: lines.3230.kind: il faut l'un de : 'caisse', 'aripa', 'student' ou 'help'",
+    ),
+    "line whose callers no platform answers": (
+        "platforms.toml",
+        'kind = "aripa"',
+        "",
+        "lines.toml: lines.3238.kind: aucune plateforme n'a kind = « aripa » (platforms.toml)",
+    ),
+    "line with hours and nothing to say outside of them": (
+        "lines.toml",
+        'closed = "aripa_closed"',
+        "",
+        "lines.toml: lines.3238: hours et closed vont ensemble",
+    ),
+    "line with something to say outside of no hours": (
+        "lines.toml",
+        'hours = "aripa"',
+        "",
+        "lines.toml: lines.3238: hours et closed vont ensemble",
+    ),
+    "unknown hours of a line": (
+        "lines.toml",
+        'hours = "aripa"',
+        'hours = "toujours"',
+        "lines.toml: lines.3238.hours: « toujours » n'existe pas",
+    ),
+    "unknown first step of a line": (
+        "lines.toml",
+        'first_step = "department"',
+        'first_step = "departement"',
+        (
+            "lines.toml: lines.3230.first_step: « departement » n'existe pas ;"
+            " vouliez-vous « department » ?"
+        ),
+    ),
+    "hours that are no list": (
+        "hours.toml",
+        'monday = ["9:00-16:30"]',
+        'monday = "9:00-16:30"',
+        "hours.toml: hours.aripa.monday: il faut une liste [ … ]",
+    ),
+    "hours in words": (
+        "hours.toml",
+        '["9:00-16:30"]',
+        '["de 9 à 16"]',
+        "hours.toml: hours.aripa.monday.0: il faut une plage comme 9:00-16:30, à 5 minutes près",
+    ),
+    "closed date in quotes": (
+        "hours.toml",
+        "national = true",
+        "closed = ['2026-12-24']",
+        "hours.toml: hours.aripa.closed.0: il faut une date sans guillemets, comme 2026-12-24",
+    ),
+    "open on a day that there is not": (
+        "hours.toml",
+        "national = true",
+        "open = { 2026-02-29 = ['9:00-12:00'] }",
+        "hours.toml: hours.aripa.open.2026-02-29.[key]: il faut une date comme 2026-12-24",
+    ),
+    "national in words": (
+        "hours.toml",
+        "national = true",
+        "national = 'peut-être'",
+        "hours.toml: hours.aripa.national: il faut true ou false",
+    ),
+    "platform of an unknown kind": (
+        "platforms.toml",
+        'kind = "help"',
+        'kind = "caisse"',
+        "platforms.toml: platforms.aide.kind: il faut l'un de : 'aripa', 'student' ou 'help'",
+    ),
+    "platform with a name that the dialplan does not find": (
+        "platforms.toml",
+        "[platforms.aide]",
+        '[platforms."Aide au mot de passe"]',
+        (
+            "platforms.toml: platforms.Aide au mot de passe.[key]: valeur impossible ;"
+            " il faut ^[a-z0-9][A-Za-z0-9-]+$"
+        ),
+    ),
+    "two platforms of a kind": (
+        "platforms.toml",
+        'kind = "help"',
+        'kind = "help"\n[platforms.aide-2]\nkind = "help"',
+        "platforms.toml: platforms.aide-2.kind: « help » est déjà dans « aide »",
+    ),
+    "two platforms of a caisse": (
+        "platforms.toml",
+        'kind = "help"',
+        'kind = "help"\ncaisses = ["75"]\n[platforms.est]\ncaisses = ["54", "75"]',
+        "platforms.toml: platforms.est.caisses.1: « 75 » est déjà dans « aide »",
+    ),
+    "overflows that go round": (
+        "platforms.toml",
+        'kind = "help"',
+        'kind = "help"\noverflow = "aide-2"\n[platforms.aide-2]\noverflow = "aide-2"',
+        "platforms.toml: platforms.aide-2.overflow: les débordements tournent en rond",
+    ),
+    "overflow to nobody": (
+        "platforms.toml",
+        'kind = "help"',
+        'kind = "help"\noverflow = "arpia"',
+        (
+            "platforms.toml: platforms.aide.overflow: « arpia » n'existe pas ;"
+            " vouliez-vous « aripa » ?"
+        ),
+    ),
+    "announcement on a line that there is not": (
+        "announcements.toml",
+        "#[announcements.greve]",
+        '[announcements.essai]\nprompt = "excuse-technique"\nlines = ["99"]',
+        "announcements.toml: announcements.essai.lines.0: « 99 » n'existe pas",
+    ),
+    "announcement on no line": (
+        "announcements.toml",
+        "#[announcements.greve]",
+        '[announcements.essai]\nprompt = "excuse-technique"\nlines = []',
+        "announcements.toml: announcements.essai.lines: est vide",
+    ),
+    "announcement of nothing": (
+        "announcements.toml",
+        "#[announcements.greve]",
+        "[announcements.essai]\nemergency = true",
+        "announcements.toml: announcements.essai.prompt: clé manquante",
+    ),
+    "announcement until an hour with an offset": (
+        "announcements.toml",
+        "#[announcements.greve]",
+        '[announcements.essai]\nprompt = "excuse-technique"\nuntil = 2026-12-01T08:00:00Z',
+        (
+            "announcements.toml: announcements.essai.until:"
+            " l'heure est celle de la caisse : ôtez le décalage"
+        ),
     ),
     "step of both files": (
         "menus.toml",
@@ -305,7 +494,7 @@ FAULTS = {
 @pytest.mark.parametrize(("file", "old", "new", "finding"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_one_line(folder: Path, file: str, old: str, new: str, finding: str) -> None:
     replace(folder / file, old, new)
-    assert findings(folder) == [finding]
+    assert findings(folder) == [finding.replace("{rights}", RIGHTS)]
 
 
 # What stands in a whole file, and the line of `svi check`
@@ -356,8 +545,8 @@ def test_a_missing_file_is_one_line(folder: Path, file: str) -> None:
 def test_all_missing_files_are_named(tmp_path: Path) -> None:
     lines = findings(tmp_path)
     assert [line.partition(":")[0] for line in lines[:-1]] == [
-        *["lines.toml", "caisses.toml", "dialogue.toml", "prompts.toml"],
-        *["words.toml", "steps.toml", "menus.toml"],
+        *["lines.toml", "caisses.toml", "hours.toml", "platforms.toml", "announcements.toml"],
+        *["dialogue.toml", "prompts.toml", "words.toml", "steps.toml", "menus.toml"],
     ]
     assert lines[-1].startswith("asterisk: ")
 
@@ -403,3 +592,30 @@ def test_the_service_refuses_what_the_check_finds(folder: Path) -> None:
     with pytest.raises(ScriptError) as caught:
         load_script(folder)
     assert str(caught.value) == f"{folder}/dialogue.toml: tries: il faut plus de 0"
+
+
+def test_choices_that_nobody_sees_together_are_counted_apart(folder: Path) -> None:
+    """D18: four at a time; one key may mean two things before and after a day."""
+    apart = (
+        '{ key = "3", credentials = ["code"] }',
+        '{ key = "3", credentials = ["password"], until = 2026-12-01T00:00:00 }',
+        '{ key = "3", credentials = ["password"], from = 2026-12-01T00:00:00 }',
+        '{ key = "4", credentials = ["code"] }',
+        '{ key = "4", credentials = ["one-time-code", "password"] }',
+    )
+    choices = ", ".join(apart).replace("{", '{ prompt = "tapez", goto = "goodbye",')
+    replace(folder / "menus.toml", '  { key = "2"', f'{choices},\n  {{ key = "2"')
+    assert len(load_script(folder).steps) == len(load_script().steps)
+
+
+def test_every_example_in_the_comments_is_right(folder: Path) -> None:
+    """R34, R36: what admins are shown they may use; the help of October 2021 among it."""
+    for name in ("hours", "platforms", "announcements", "menus", "prompts"):
+        path = folder / f"{name}.toml"
+        path.write_text(re.sub(r"(?m)^( *)#(?=[\[{a-z])", r"\1", path.read_text("utf-8")), "utf-8")
+    replace(folder / "prompts.toml", "[prompts]", '[prompts]\nannonce-greve = "Une grève."')
+    script = load_script(folder)
+    assert script.platforms.of(LineKind.CAISSE, "92")[0] == "plateau-ouest"
+    assert script.platforms.default.hours == "caisses"
+    assert [*script.announcements] == ["greve"]
+    assert "choix-premiere-connexion" in script.catalogue

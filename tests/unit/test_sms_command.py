@@ -122,7 +122,7 @@ URL = "il faut une adresse comme https://sms.exemple.fr"
 SENSELESS = [
     ("SVI_SMPP_PORT", "0", "il faut 1 au moins"),
     ("SVI_SMPP_TLS", "peut-être", "il faut true ou false"),
-    ("SVI_SMPP_RECEIPT_IDS", "octal", "il faut 'same', 'decimal' ou 'hexadecimal'"),
+    ("SVI_SMPP_RECEIPT_IDS", "octal", "il faut l'un de : 'same', 'decimal' ou 'hexadecimal'"),
     ("SVI_PUBLIC_URL", "sms.exemple.fr", URL),
     ("SVI_PUBLIC_URL", "https://", URL),
     ("SVI_PUBLIC_URL", "https://sms.exemple.fr/a b", URL),
