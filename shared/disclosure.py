@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Select, and_, delete, exists, not_, or_, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, claimants, feed, outbox, provisional
+from shared import audit, before, claimants, dossier_store, feed, outbox, provisional
 from shared.accounts import named
 from shared.contacts import on_file
 from shared.models import (
@@ -23,12 +23,12 @@ from shared.models import (
     Base,
     Credential,
     CredentialState,
+    DossierSection,
     EndedBy,
     InboundMessage,
     LoginSession,
     Message,
     OptOut,
-    Payment,
     Person,
     Route,
     VerificationCode,
@@ -82,7 +82,9 @@ def export(store: Store, caisse: str, number: str) -> str | None:
             "sms_recus": _rows(transaction, _words(contacts), _word),
             "codes": _rows(transaction, _codes(account.id), _code),
             "connexions": _rows(transaction, _of(LoginSession, account.id), _session),
-            "paiements": _rows(transaction, _of(Payment, account.id), _payment),
+            "rubriques": [
+                _section(store, row) for row in dossier_store.sections_of(transaction, account.id)
+            ],
             "journal": _rows(transaction, _of(AuditEntry, account.id), _entry),
         }
     return json.dumps(data, ensure_ascii=False, indent=2, default=_text) + "\n"
@@ -92,9 +94,9 @@ def erase(store: Store, caisse: str, number: str) -> bool:
     """Make a dossier nobody's: its people anonymous, its secrets and messages ended, itself closed.
 
     What campaigns hold for its people's contacts ends too, whoever shares them. What those people
-    wrote to us is forgotten, but not that they want no campaign (`OptOut`). The number, the
-    payments and the audit stay as long as the law wants them (docs/securite.md). Run again, it
-    erases what came since. False if there is no such dossier.
+    wrote to us is forgotten, but not that they want no campaign (`OptOut`); so is what was imported
+    of the dossier. The number and the audit stay as long as the law wants them (docs/securite.md).
+    Run again, it erases what came since. False if there is no such dossier.
     """
     now = store.clock()
     with store.database.write() as transaction:
@@ -106,6 +108,7 @@ def erase(store: Store, caisse: str, number: str) -> bool:
             account.closed_at = now
         account.epoch += 1
         _end_secrets(transaction, account.id, now)
+        dossier_store.forget(store, transaction, account.id)
         contacts = _contacts(store, transaction.scalars(_of(Person, account.id)).all())
         transaction.execute(
             delete(InboundMessage).where(InboundMessage.contact_index.in_(contacts))
@@ -251,8 +254,9 @@ def _session(session: LoginSession) -> dict[str, Any]:
     return {"canal": session.channel, "ouverte": session.opened_at, "fin": session.ended_at}
 
 
-def _payment(payment: Payment) -> dict[str, Any]:
-    return {"date": payment.paid_on, "centimes": payment.cents}
+def _section(store: Store, row: DossierSection) -> dict[str, Any]:
+    content = store.keys.open(row.content_sealed, *dossier_store.binding(row))
+    return {"rubrique": row.section, "au": row.as_of, "contenu": json.loads(content)}
 
 
 def _entry(entry: AuditEntry) -> dict[str, Any]:

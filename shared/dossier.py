@@ -5,23 +5,44 @@ reading of somebody else's file (R39). What the session's person may do is asked
 (R26 to R33). Reads are audited like changes (D15).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
-from shared import audit, before, rights, sessions
+from shared import audit, before, dossier_data, rights, sessions
 from shared.audit import Event
 from shared.before import Change
-from shared.errors import NotAllowedError
-from shared.models import Account, Payment, Person, Role
+from shared.dossier_data import PAYMENTS, Dossier, Payment, Section
+from shared.dossier_store import Stored
+from shared.errors import NotAllowedError, NotYetError
+from shared.models import Account, Person, Role
 from shared.origin import Origin
 from shared.rights import Holder, Right, Standing
 from shared.sessions import Session
 from shared.store import Store
+
+T = TypeVar("T")
+
+# fmt: off
+READING: Final[Mapping[Section[Any], tuple[Right, Event]]] = {
+    dossier_data.PAYMENTS:     (Right.READ_PAYMENTS,     "read-payments"),
+    dossier_data.RIGHTS:       (Right.READ_RIGHTS,       "read-rights"),
+    dossier_data.QUOTIENT:     (Right.READ_QUOTIENT,     "read-quotient"),
+    dossier_data.CLAIMS:       (Right.READ_CLAIMS,       "read-claims"),
+    dossier_data.REQUESTS:     (Right.READ_REQUESTS,     "read-requests"),
+    dossier_data.CERTIFICATES: (Right.READ_CERTIFICATES, "read-certificates"),
+    dossier_data.DEBTS:        (Right.READ_DEBTS,        "read-debts"),
+    dossier_data.APPOINTMENTS: (Right.READ_APPOINTMENTS, "read-appointments"),
+    dossier_data.LETTERS:      (Right.READ_LETTERS,      "read-letters"),
+    dossier_data.ALERTS:       (Right.READ_ALERTS,       "read-alerts"),
+}
+# fmt: on
+"""What each section takes, and what the audit notes of it."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +54,32 @@ class Disclosure:
     told: frozenset[Right]  # what the caller may be told (R33)
 
 
+def read(store: Store, session: Session, section: Section[T]) -> T:
+    """Give a section of the session's dossier (R38).
+
+    NotAllowedError; UnavailableError if its source can't tell it now. It is audited before it is
+    read, and its source is asked outside the transaction: one that is slow holds nothing up.
+    """
+    right, event = READING[section]
+    with _allowed(store, session, right) as access:
+        access.note(event)
+        account = access.transaction.get_one(Account, access.holder.account_id)
+        dossier = Dossier(account.id, account.caisse, account.number)
+    return (store.dossiers or Stored(store)).read(dossier, section)
+
+
 def last_payment(store: Store, session: Session) -> Payment | None:
-    """Give the newest payment (date, euro cents), or None if there is none yet (R32, R38)."""
-    with _allowed(store, session, Right.READ_PAYMENTS) as access:
-        access.note("read-last-payment")
-        return access.transaction.scalar(
-            select(Payment)
-            .where(Payment.account_id == access.holder.account_id)
-            .order_by(Payment.paid_on.desc())
-            .limit(1)
-        )
+    """Give the newest payment, or None if there is none yet (R32); raises as `read` does."""
+    payments = read(store, session, PAYMENTS)
+    return payments[0] if payments else None
+
+
+def readable(store: Store, session: Session, section: Section[Any]) -> bool:
+    """Say whether the session's person may read a section, for what is said unasked."""
+    with store.database.read() as transaction:
+        sessions.account_of(store, transaction, session)
+        right, _ = READING[section]
+        return rights.holder_of(transaction, session).may(right)
 
 
 def caisse(store: Store, session: Session) -> str:
@@ -134,10 +171,14 @@ def _open(store: Store, session: Session) -> Iterator[_Access]:
 
 @contextmanager
 def _allowed(store: Store, session: Session, right: Right) -> Iterator[_Access]:
-    """Open the session's dossier for one thing; NotAllowedError, audited, if the table says no."""
+    """Open the session's dossier for one thing; NotAllowedError, audited, if the table says no.
+
+    NotYetError if it will say yes to that person, once the first claim has been dealt with (R32).
+    """
     with _open(store, session) as access:
         if access.holder.may(right):
             yield access
             return
         access.note("access-refused")
-    raise NotAllowedError(f"not allowed: {right}")
+        later = access.holder.may_later(right)
+    raise (NotYetError if later else NotAllowedError)(f"not allowed: {right}")

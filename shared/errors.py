@@ -25,6 +25,14 @@ class NotAllowedError(StoreError):
     """The session is open, but its person may not do this (R26 to R33)."""
 
 
+class NotYetError(NotAllowedError):
+    """The person may do this, but not while the dossier is a first claim (R32)."""
+
+
+class UnavailableError(StoreDownError):
+    """What is asked for can't be told now: its source is away, or what it told is too old."""
+
+
 class DrainedError(StoreError):
     """A provider is out of service: no message is given to it."""
 

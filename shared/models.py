@@ -657,16 +657,29 @@ class IdempotentRequest(Base):
     answer_sealed: Mapped[bytes | None]
 
 
-class Payment(Base):
-    """A payment made to a dossier; amounts in euro cents."""
+class DossierSection(Base):
+    """A section of what the information system told of a dossier, as it was at an instant (R38).
 
-    __tablename__ = "payment"
-    __table_args__ = (UniqueConstraint("account_id", "paid_on"),)
+    `content_sealed` is JSON of that section's model (`dossier_data.py`).
+    """
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"))
-    paid_on: Mapped[date]
-    cents: Mapped[int]
+    __tablename__ = "dossier_section"
+    __table_args__ = (Index("ix_dossier_section_as_of", "as_of"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("account.id"), primary_key=True)
+    section: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime]
+    content_sealed: Mapped[bytes]
+
+
+class ProcessingDelay(Base):
+    """How far a caisse has got with what it received: JSON of `dossier_data.Delay` (R38)."""
+
+    __tablename__ = "processing_delay"
+
+    caisse: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime]
+    delays: Mapped[str]
 
 
 class Incident(Base):

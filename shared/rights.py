@@ -114,6 +114,10 @@ class Holder:
         """Ask the table."""
         return self.standing is not None and allows(self.standing, self.situation, right)
 
+    def may_later(self, right: Right) -> bool:
+        """Ask the table as of a dossier that is affiliated (R32)."""
+        return self.standing is not None and allows(self.standing, Situation.AFFILIE, right)
+
 
 def allows(standing: Standing, situation: Situation, right: Right) -> bool:
     """Read the table; what it does not name is refused."""

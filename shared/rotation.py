@@ -35,6 +35,7 @@ from shared import (
     before,
     credentials,
     day_keys,
+    dossier_store,
     idempotency,
     key_check,
     outbox,
@@ -49,6 +50,7 @@ from shared.models import (
     Base,
     Continuation,
     Credential,
+    DossierSection,
     IdempotentRequest,
     KeyCheck,
     Message,
@@ -98,6 +100,7 @@ TABLE = (
     Sealed(WebAccount, "provisional_sealed", provisional.binding),
     Sealed(Continuation, "hash_sealed", bascule.binding),
     Sealed(IdempotentRequest, "answer_sealed", idempotency.binding),
+    Sealed(DossierSection, "content_sealed", dossier_store.binding),
     Sealed(AuditEntry, "before_sealed", before.binding),
     Sealed(KeyCheck, "ring_sealed", key_check.binding),
 )

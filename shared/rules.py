@@ -25,6 +25,8 @@ from shared.errors import SettingsError
 PARIS = ZoneInfo("Europe/Paris")
 LONG_AGO = datetime.min.replace(tzinfo=UTC)  # where a period without `from` begins
 DEFAULT_FILE = Path(__file__).with_name("rules.toml")
+CODE = r"^[a-z0-9]+(-[a-z0-9]+)*$"  # as a prompt's id
+LONGEST_CODE = 40
 
 
 class Channel(StrEnum):
@@ -215,7 +217,37 @@ class Retention(_Table):
     message_days: PositiveInt
     campaign_days: PositiveInt
     task_days: PositiveInt
+    dossier_days: PositiveInt
     pseudonym_key_days: PositiveInt
+
+
+_Codes = frozenset[Annotated[str, Field(pattern=CODE, max_length=LONGEST_CODE)]]
+
+
+class DossierCodes(_Table):
+    """The codes that a dossier may hold, by kind; each is a prompt, « droit-apl » (R38)."""
+
+    destinataire: _Codes
+    retenue: _Codes
+    droit: _Codes
+    motif: _Codes
+    demande: _Codes
+    etat: _Codes
+    document: _Codes
+    attestation: _Codes
+    dette: _Codes
+    lieu: _Codes
+    courrier: _Codes
+    alerte: _Codes
+    traitement: _Codes
+
+
+class DossierRules(_Table):
+    """What is told of dossiers, and for how long it is good (R38)."""
+
+    fresh_days: PositiveInt
+    delays_fresh_days: PositiveInt
+    codes: DossierCodes
 
 
 class Lengths(_Table):
@@ -312,6 +344,7 @@ class Rules(_Table):
     inbound: InboundRules
     retention: Retention
     session: SessionRules
+    dossier: DossierRules
     transition: tuple[Passage, ...]
 
     def way_in(

@@ -7,6 +7,7 @@ from typing import Self
 from shared.clock import Chance, Clock, fair_chance, system_clock
 from shared.database import Database
 from shared.day_keys import DayKeys
+from shared.dossier_data import DossierSource
 from shared.hashing import Hasher
 from shared.keyring import KeyRing
 from shared.rules import Rules
@@ -22,6 +23,7 @@ class Store:
     hasher: Hasher
     clock: Clock
     chance: Chance = fair_chance
+    dossiers: DossierSource | None = None  # in the place of what is imported here
 
     @classmethod
     def open(cls, url: str, keys: Path, rules: Rules, days: DayKeys | None = None) -> Self:

@@ -436,6 +436,7 @@ UNDO: Mapping[str, Callable[[Store, Transaction, AuditEntry], VoidResult]] = {
     # Contacts are put back by rows of their own; who and what is new only the file's sender knows.
     "claimants-imported": _leave_to_a_person,
     "dossier-erased": _leave_to_a_person,
+    "dossiers-imported": _leave_to_a_person,  # the next drop takes its place
 }
 
 

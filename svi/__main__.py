@@ -24,6 +24,7 @@ COMMANDS = (
     "campaigns",
     "check",
     "db",
+    "dossiers",
     "gateway",
     "incident",
     "keys",

@@ -133,7 +133,7 @@ def export(caisse: str, number: str, file: Path) -> None:
 def erase(caisse: str, number: str) -> None:
     """Efface les personnes d'un dossier et met fin à ses secrets (demande d'effacement, RGPD).
 
-    Restent le numéro, les paiements et le journal d'audit, le temps que la loi demande.
+    Restent le numéro et le journal d'audit, le temps que la loi demande.
 
     \b
     Exemple :

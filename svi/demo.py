@@ -1,44 +1,40 @@
 """The demonstration: invented claimants of several caisses, with passwords shown on the screen."""
 
+import json
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 from sqlalchemy import func, select, tuple_
 
 from shared import credentials
 from shared.claimants import import_claimants
-from shared.models import Account, Payment
+from shared.dossier_import import import_file
+from shared.models import Account, DossierSection
 from shared.secret import Secret
 from shared.store import Store
 from svi.settings import Settings
 
 CLAIMANTS = Path(__file__).with_name("demo.csv")
+TOLD = Path(__file__).with_name("demo.jsonl")  # what the information system tells of them
 
 
 @dataclass(frozen=True)
 class Dossier:
-    """What a demonstration dossier has beside its persons; payments as (day, euro cents)."""
+    """A demonstration dossier and its password."""
 
     department: str  # what the caller keys
     caisse: str
     number: str
     password: str
-    payments: tuple[tuple[date, int], ...] = ()
 
 
 DOSSIERS = (
-    Dossier(
-        "92",
-        "92",
-        "0000354",
-        "73920461",
-        ((date(2026, 10, 5), 41_280), (date(2026, 11, 5), 48_171)),
-    ),
-    Dossier("75", "75", "1204587", "50718234", ((date(2026, 11, 5), 100_000),)),
-    Dossier("974", "974", "0450012", "26190385", ((date(2026, 5, 1), 8_000),)),
-    Dossier("20 1", "2A", "0031899", "94037215", ((date(2026, 11, 5), 20_001),)),
+    Dossier("92", "92", "0000354", "73920461"),
+    Dossier("75", "75", "1204587", "50718234"),
+    Dossier("974", "974", "0450012", "26190385"),
+    Dossier("20 1", "2A", "0031899", "94037215"),
     Dossier("64 1", "641", "0707070", "61583920"),
 )
 
@@ -56,17 +52,24 @@ def refuse_real_people(settings: Settings, store: Store) -> None:
 
 
 def fill(store: Store) -> None:
-    """Put the demonstration into a store that does not have it yet; payments come last."""
+    """Put the demonstration into a store that does not have it yet; what is told comes last.
+
+    That is told anew each time, or it would grow too old.
+    """
     with store.database.read() as transaction:
-        if transaction.scalar(select(func.count()).select_from(Payment)):
-            return
-    import_claimants(store, CLAIMANTS)
-    for dossier in DOSSIERS:
-        credentials.set_secret(store, dossier.caisse, dossier.number, Secret(dossier.password))
-    with store.database.write() as transaction:
-        ids = {(a.caisse, a.number): a.id for a in transaction.scalars(select(Account))}
-        transaction.add_all(
-            Payment(account_id=ids[dossier.caisse, dossier.number], paid_on=day, cents=cents)
-            for dossier in DOSSIERS
-            for day, cents in dossier.payments
-        )
+        filled = transaction.scalar(select(func.count()).select_from(DossierSection))
+    if not filled:
+        import_claimants(store, CLAIMANTS)
+        for dossier in DOSSIERS:
+            credentials.set_secret(store, dossier.caisse, dossier.number, Secret(dossier.password))
+    _tell(store)
+
+
+def _tell(store: Store) -> None:
+    """Have the information system tell of the dossiers as they are now."""
+    as_of = store.clock().isoformat()
+    lines = [json.loads(line) for line in TOLD.read_text(encoding="utf-8").splitlines()]
+    with TemporaryDirectory() as folder:
+        file = Path(folder, TOLD.name)
+        file.write_text("\n".join(json.dumps({**line, "as_of": as_of}) for line in lines))
+        import_file(store, file)

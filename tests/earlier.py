@@ -48,6 +48,7 @@ CODE_ID, USED_CODE_ID, VAIN_CODE_ID, CLIENTS_CODE_ID = (UUID(int=0xF1 + n) for n
 PURPOSE = "rendez-vous"
 RUN, ATTEMPT, INCIDENT, CAMPAIGN, OLD_CAMPAIGN = (UUID(int=0x11 + n) for n in range(5))
 INBOUND = "SM" + 32 * "5"
+LATER = "later"  # than any revision
 CALL, KEY_ID, TASK = "92-1635845400.17", "1f0c6f6f1f2c1142", "nims-2021-118"
 
 TYPES: dict[type, sa.types.TypeEngine[Any]] = {
@@ -72,6 +73,7 @@ class Row(NamedTuple):
     since: str
     table: str
     values: Mapping[str, Any]
+    until: str = LATER  # the revision without its table
 
 
 def fill(database: Database, keys: KeyRing, revision: str) -> list[Row]:
@@ -83,7 +85,7 @@ def fill(database: Database, keys: KeyRing, revision: str) -> list[Row]:
         schema.upgrade(connection, lambda _: None, revision)
         connection.execute(sa.text("DELETE FROM epoch"))  # the one that the migration made
         columns = _columns(connection)
-        rows = [row for row in _rows(keys) if row.since <= revision]
+        rows = [row for row in _rows(keys) if row.since <= revision < row.until]
         for row in rows:
             _insert(connection, columns[row.table], row)
         unused = {
@@ -118,6 +120,7 @@ def _rows(keys: KeyRing) -> list[Row]:
     """Give all rows, those before that others refer to."""
     return [
         *_accounts(),
+        *_told(keys),
         *_people(keys),
         *_credentials(keys),
         *_counts(keys),
@@ -138,10 +141,25 @@ def _accounts() -> list[Row]:
         Row("0001", "account", {**ours, "epoch": 1, "created_at": NOW - 900 * DAY}),
         Row("0004", "account", {**moved, "epoch": 2, "created_at": NOW - 950 * DAY, **ended}),
         *(
-            Row("0001", "payment", {"account_id": OURS, "paid_on": paid_on, "cents": cents})
+            Row("0001", "payment", {"account_id": OURS, "paid_on": paid_on, "cents": cents}, "0018")
             for paid_on, cents in ((date(2021, 10, 5), 900), (date(2021, 11, 2), CENTS))
         ),
     ]
+
+
+def _told(keys: KeyRing) -> list[Row]:
+    """Give what the information system told of dossiers and of a caisse's delays."""
+    payment = {"paid_on": "2021-11-02", "cents": CENTS, "withheld": [], "payee": "vous"}
+    content = json.dumps([payment]).encode()
+    section = {
+        "account_id": OURS,
+        "section": "payments",
+        "as_of": NOW - HOUR,
+        "content_sealed": keys.seal(content, "dossier_section", str(OURS), "payments"),
+    }
+    delay = {"category": "rsa-aah", "first": "2021-10-01", "last": "2021-10-08"}
+    delays = {"caisse": CAISSE, "as_of": NOW - DAY, "delays": json.dumps([delay])}
+    return [Row("0018", "dossier_section", section), Row("0018", "processing_delay", delays)]
 
 
 def _people(keys: KeyRing) -> list[Row]:

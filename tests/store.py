@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from threading import Lock, current_thread
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session as Transaction
 
-from shared import credentials, incident, sessions
+from shared import credentials, dossier_store, incident, sessions
 from shared.credentials import Expired, Login, Refusal
 from shared.database import Database
+from shared.dossier_data import PAYMENTS, Payment, Section
+from shared.dossier_store import ToKeep
 from shared.hashing import Hasher
 from shared.models import Account, Person, Role, Situation
 from shared.origin import Origin
@@ -24,6 +27,8 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 
+T = TypeVar("T")
+
 CAISSE = "75"
 NUMBER = "0123456"
 PASSWORD = "83927415"
@@ -31,6 +36,8 @@ OWNER = "+33612345678"  # the caller id on file
 STRANGER = "+33199009900"
 
 SECOND = timedelta(seconds=1)
+# Of when what is told of dossiers is: always newer than what was told before, and never too old.
+ALWAYS = (datetime(2199, 1, 1, tzinfo=UTC) + n * SECOND for n in count())
 
 CHEAP = Argon2(memory_kib=8, passes=1, lanes=1)
 
@@ -106,7 +113,7 @@ def add_account(
     landline: str | None = None,
     expires_at: datetime | None = None,
 ) -> UUID:
-    """Add a dossier with its allocataire and, unless it is None, a password."""
+    """Add a dossier with its allocataire, no payment and, unless it is None, a password."""
     account = Account(
         id=uuid4(),
         caisse=CAISSE,
@@ -122,9 +129,28 @@ def add_account(
         transaction.add(account)
         transaction.flush()
         transaction.add(person)
+    pay(store, account.id)
     if password is not None:
         credentials.set_secret(store, CAISSE, number, Secret(password), expires_at)
     return account.id
+
+
+def tell(
+    store: Store, account_id: UUID, section: Section[T], content: T, as_of: datetime | None = None
+) -> None:
+    """Have the information system tell a section of a dossier."""
+    told = ToKeep(account_id, section, as_of or next(ALWAYS), content)
+    with store.database.begin() as transaction:
+        dossier_store.keep(store, transaction, [told])
+
+
+def pay(store: Store, account_id: UUID, *payments: tuple[str, int]) -> None:
+    """Have it tell that these, a day and euro cents each, are all payments of a dossier."""
+    made = (
+        Payment.model_construct(paid_on=date.fromisoformat(day), cents=cents, payee="vous")
+        for day, cents in payments
+    )
+    tell(store, account_id, PAYMENTS, tuple(made))
 
 
 def log_in(

@@ -17,7 +17,7 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from shared.web_accounts import Holder, WebLogin
-from tests.store import CAISSE, NUMBER, OWNER, PASSWORD
+from tests.store import CAISSE, NUMBER, OWNER, PASSWORD, pay
 
 NIR = "2951099126111"
 HUGO_NIR = "1900475112001"
@@ -65,7 +65,7 @@ def web(address: str = "203.0.113.7", channel: Channel = Channel.WEB) -> Origin:
 def add_dossier(
     store: Store, number: str = NUMBER, owner: PersonData = CLAIRE, password: str | None = PASSWORD
 ) -> UUID:
-    """Add a dossier with its allocataire and, unless it is None, a password; give its id."""
+    """Add a dossier with its allocataire, no payment and, unless it is None, a password."""
     account = Account(
         id=uuid4(),
         caisse=CAISSE,
@@ -76,6 +76,7 @@ def add_dossier(
     with store.database.write() as transaction:
         transaction.add(account)
     add_person(store, account.id, owner, Role.ALLOCATAIRE)
+    pay(store, account.id)
     if password is not None:
         credentials.set_secret(store, CAISSE, number, Secret(password))
     return account.id

@@ -27,7 +27,7 @@ B = TypeVar("B", bound=Strict)
 
 def parse(model: type[B], body: bytes) -> B:
     """Read a body; ProblemError NOT_JSON or INVALID, which name fields of the model only."""
-    return _validated(model, _strict_json(body))
+    return _validated(model, strict_json(body))
 
 
 def parse_query(model: type[B], pairs: Sequence[tuple[str, str]]) -> B:
@@ -53,8 +53,8 @@ def _validated(model: type[B], value: object) -> B:
         raise ProblemError(INVALID, _faults(model, error)) from None
 
 
-def _strict_json(body: bytes) -> Any:
-    """Read JSON (RFC 8259) in UTF-8 whose objects name nothing twice."""
+def strict_json(body: bytes) -> Any:
+    """Read JSON (RFC 8259) in UTF-8 whose objects name nothing twice; ProblemError NOT_JSON."""
     try:
         value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_refuse)
         if _levels(value) > MOST_LEVELS:

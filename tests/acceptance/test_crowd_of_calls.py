@@ -32,7 +32,6 @@ from shared.models import (
     CredentialOrigin,
     CredentialState,
     LoginSession,
-    Payment,
     Person,
     Role,
     Situation,
@@ -43,7 +42,7 @@ from shared.rules import Channel, CredentialKind
 from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
-from tests.store import CAISSE, FakeClock
+from tests.store import CAISSE, FakeClock, pay
 from tests.telephony import rules_of_the_cut_over, running, script_with_silence
 
 CALLERS = 500
@@ -116,6 +115,8 @@ def callers(store: Store) -> list[Caller]:
         transaction.flush()
         for caller in callers:
             transaction.add_all(_rows(store, caller))
+    for caller in callers:
+        pay(store, caller.account_id, (caller.paid_on.isoformat(), caller.cents))
     return callers
 
 
@@ -130,12 +131,11 @@ def _account(store: Store, caller: Caller) -> Account:
 
 
 def _rows(store: Store, caller: Caller) -> Iterator[Base]:
-    """Give the person, the password and the payment of a caller's dossier."""
+    """Give the person and the password of a caller's dossier."""
     person_id = uuid4()
     data = PersonData(nir=caller.nir, mobile=f"+3361{caller.number}")
     sealed = seal_person(store.keys, person_id, data)
     yield Person(id=person_id, account_id=caller.account_id, role=Role.ALLOCATAIRE, **sealed)
-    yield Payment(account_id=caller.account_id, paid_on=caller.paid_on, cents=caller.cents)
     password = Credential(
         id=uuid4(),
         account_id=caller.account_id,
@@ -338,7 +338,7 @@ def reads(store: Store) -> list[Read]:
             )
             .outerjoin(LoginSession, LoginSession.call_id == AuditEntry.call_id)
             .outerjoin(CallRecord, CallRecord.id == AuditEntry.call_id)
-            .where(AuditEntry.event == "read-last-payment")
+            .where(AuditEntry.event == "read-payments")
         )
         return [Read._make(row) for row in rows]
 

@@ -21,7 +21,6 @@ from shared.models import (
     IdempotentRequest,
     LoginSession,
     Message,
-    Payment,
     Person,
     Role,
     ThrottleHit,
@@ -30,7 +29,7 @@ from shared.secret import Secret
 from shared.sessions import Session
 from shared.store import Store
 from tests.api import KEY_LIFE, LOGIN, Api, new_key, running
-from tests.store import CAISSE, NUMBER, PASSWORD, FakeClock, add_account, execute, log_in
+from tests.store import CAISSE, NUMBER, PASSWORD, FakeClock, add_account, execute, log_in, pay
 
 KEY = "0123456789abcdef"  # an Idempotency-Key
 WRONG = "00000000"
@@ -43,8 +42,7 @@ def api(store: Store, clock: FakeClock) -> Iterator[Api]:
     """The API, in the days when the number logged in on the web (R17)."""
     clock.now = datetime(2021, 10, 1, 9, 30, tzinfo=UTC)
     account_id = add_account(store)
-    payment = Payment(account_id=account_id, paid_on=clock.now.date(), cents=12_345)
-    execute(store, lambda transaction: transaction.add(payment))
+    pay(store, account_id, (clock.now.date().isoformat(), 12_345))
     with running(store) as api:
         yield api
 

@@ -85,7 +85,7 @@ def test_void_writes_what_a_person_needs_and_can_be_run_again(home: Path, tmp_pa
     database = home / "svi.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         (account,) = connection.execute("SELECT id FROM account").fetchone()
-        for event in ("read-last-payment", "something-new"):
+        for event in ("read-payments", "something-new"):
             connection.execute(
                 "INSERT INTO audit (at, event, channel, account_id) VALUES (?, ?, 'web', ?)",
                 ("2021-10-10 19:30:00.000000", event, account),

@@ -156,14 +156,25 @@ def _takes_store(node: ast.AST) -> bool:
     )
 
 
-def test_dossiers_are_read_by_the_dossier_module_only() -> None:
+def test_dossiers_are_read_by_few_modules() -> None:
     users = {
         place
         for package in PACKAGES
         for place, tree in _trees(package)
-        if "shared.models.Payment" in set(_imports(tree)) and package != "svi"
+        if "shared.models.DossierSection" in set(_imports(tree)) and package != "svi"
     }
-    assert users <= {"shared/dossier.py", "shared/disclosure.py"}
+    assert users == {
+        "shared/disclosure.py",
+        "shared/dossier_store.py",
+        "shared/retention.py",  # deletes
+        "shared/rotation.py",  # seals anew
+    }
+
+
+def test_only_a_session_s_dossier_is_asked_of_a_source() -> None:
+    """R39: nothing else knows whose section to read."""
+    assert _callers("Stored") == {"shared/dossier.py"}
+    assert _callers("Dossier") & set(_places("shared")) == {"shared/dossier.py"}
 
 
 def test_only_an_admin_s_command_reads_a_dossier_by_its_number() -> None:

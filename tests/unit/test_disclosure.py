@@ -19,11 +19,11 @@ from shared.models import (
     AuditEntry,
     Credential,
     CredentialState,
+    DossierSection,
     InboundMessage,
     Message,
     MessageState,
     OptOut,
-    Payment,
     Person,
     Route,
     WebAccount,
@@ -40,9 +40,9 @@ from tests.store import (
     OWNER,
     STRANGER,
     FakeClock,
-    execute,
     log_in,
     open_session,
+    pay,
 )
 from tests.web import (
     HUGO,
@@ -68,10 +68,7 @@ def _fill(store: Store) -> None:
     account_id = add_dossier(store)
     add_person(store, account_id, HUGO)
     make_web_account(store)
-    execute(
-        store,
-        lambda t: t.add(Payment(account_id=account_id, paid_on=store.clock().date(), cents=1234)),
-    )
+    pay(store, account_id, ("2021-11-02", 1234))
     dossier.last_payment(store, open_session(store))
     request_password(store, CAISSE, NUMBER, web())
     _say_stop(store, OWNER)
@@ -112,7 +109,7 @@ def test_an_export_names_every_kind_of_thing(store: Store) -> None:
         "sms_recus": True,
         "codes": False,
         "connexions": True,
-        "paiements": True,
+        "rubriques": True,
         "journal": True,
     }
     assert "read-export" in {entry["quoi"] for entry in data["journal"]}
@@ -150,9 +147,9 @@ def test_after_erasure_nobody_is_left_and_nothing_opens(store: Store) -> None:
     assert text is not None
     assert [known for known in PERSONAL if known in text] == []
     with store.database.read() as transaction:
-        assert transaction.scalars(select(Payment.cents)).all() == [1234]
+        assert transaction.scalars(select(DossierSection)).all() == []
         events = set(transaction.scalars(select(AuditEntry.event)))
-    assert {"dossier-erased", "read-last-payment"} <= events
+    assert {"dossier-erased", "read-payments"} <= events
     with pytest.raises(SessionEndedError):
         dossier.last_payment(store, session)
 

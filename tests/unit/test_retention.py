@@ -8,14 +8,16 @@ from itertools import count
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from shared import database
+from shared.dossier_data import ALERTS
 from shared.errors import StoreDownError
 from shared.models import (
     AgentTask,
     Base,
     CallRecord,
+    DossierSection,
     IdempotentRequest,
     InboundMessage,
     LetterRun,
@@ -29,7 +31,7 @@ from shared.models import (
 )
 from shared.retention import table, tidy
 from shared.store import Store
-from tests.store import FakeClock, add_account, cut_after, execute, open_session, plans
+from tests.store import FakeClock, add_account, cut_after, execute, open_session, plans, tell
 
 MOMENT = timedelta(microseconds=1)
 DAY = timedelta(days=1)
@@ -80,6 +82,11 @@ def _word(store: Store, at: datetime) -> None:
     execute(store, lambda t: t.add(row))
 
 
+def _told(store: Store, at: datetime) -> None:
+    tell(store, add_account(store, f"{uuid4().int % 10**7:07}"), ALERTS, (), at)
+    execute(store, lambda t: t.execute(delete(DossierSection).where(DossierSection.as_of != at)))
+
+
 def _run(store: Store, at: datetime) -> None:
     execute(store, lambda t: t.add(LetterRun(id=uuid4(), created_at=at)))
 
@@ -127,6 +134,7 @@ KEPT: list[tuple[str, type[Base], Callable[[Store, datetime], None], timedelta]]
     ("messages and letter runs", LetterRun, _run, 365 * DAY),
     ("words sent to our numbers", InboundMessage, _word, 365 * DAY),
     ("agents' requests", AgentTask, _task, 365 * DAY),
+    ("what was told of dossiers", DossierSection, _told, 30 * DAY),
 ]
 
 
@@ -198,6 +206,7 @@ def test_cut_off_anywhere_a_message_goes_with_its_attempts_or_stays_with_them(
 
 INDEXES = {
     "call_record": "ix_call_record_started",
+    "dossier_section": "ix_dossier_section_as_of",
     "idempotent_request": "ix_idempotent_request_at",
     "inbound_message": "ix_inbound_message_at",
     "message": "ix_message_ended",

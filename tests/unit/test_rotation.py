@@ -205,7 +205,7 @@ def test_what_is_damaged_is_counted_and_holds_nothing_up(live: Store, path: Path
     spoilt = update(Credential).where(Credential.id == damaged)
     execute(live, lambda t: t.execute(spoilt.values(hash_sealed=prefix(1) + bytes(40))))
     rotated = rotation.rotate(live, path, wait=_no_wait)
-    assert (rotated.damaged, rotated.resealed) == (1, 2 + 3)  # hashes, and mobiles
+    assert (rotated.damaged, rotated.resealed) == (1, 2 + 3 + 3)  # hashes, mobiles, payments
 
 
 def test_a_value_sealed_late_under_the_old_key_is_found(live: Store, path: Path) -> None:

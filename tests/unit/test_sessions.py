@@ -10,12 +10,12 @@ from sqlalchemy import select, update
 
 from shared import dossier, sessions
 from shared.errors import SessionEndedError
-from shared.models import Account, AuditEntry, Epoch, LoginSession, Payment
+from shared.models import Account, AuditEntry, Epoch, LoginSession
 from shared.origin import Origin
 from shared.rules import Channel
 from shared.sessions import Session
 from shared.store import Store
-from tests.store import OWNER, FakeClock, add_account, execute, open_session, watch
+from tests.store import OWNER, FakeClock, add_account, execute, open_session, pay, watch
 
 OTHER_NUMBER = "7654321"
 
@@ -94,8 +94,7 @@ OVER: dict[str, Callable[[Store, Session], Session]] = {
 def session(store: Store) -> Session:
     """An open session of a dossier that has a payment."""
     account_id = add_account(store)
-    payment = Payment(account_id=account_id, paid_on=store.clock().date(), cents=12_345)
-    execute(store, lambda transaction: transaction.add(payment))
+    pay(store, account_id, ("2021-11-02", 12_345))
     return open_session(store, call_id="call-1")
 
 
@@ -114,9 +113,9 @@ def test_what_is_over_or_forged_reads_nothing(
     with pytest.raises(SessionEndedError) as raised:
         dossier.last_payment(store, spoilt)
     assert str(raised.value) == "the session is over"
-    assert not any("payment" in statement for statement in seen)
+    assert not any("dossier_section" in statement for statement in seen)
     with store.database.read() as transaction:
-        assert "read-last-payment" not in transaction.scalars(select(AuditEntry.event)).all()
+        assert "read-payments" not in transaction.scalars(select(AuditEntry.event)).all()
 
 
 def test_a_session_of_a_closed_dossier_reads_nothing(store: Store, session: Session) -> None:

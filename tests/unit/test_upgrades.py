@@ -36,6 +36,7 @@ from shared import (
     key_check,
     opt_outs,
     outbox,
+    processing_delays,
     rotation,
     schema,
     sessions,
@@ -226,7 +227,7 @@ def test_a_row_that_refers_to_nothing_stops_an_upgrade_of_sqlite(
         fill(database, keys, oldest)
         with database.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-            connection.exec_driver_sql("UPDATE payment SET account_id = '00'")
+            connection.exec_driver_sql("UPDATE session SET account_id = '00'")
             connection.exec_driver_sql("PRAGMA foreign_keys = ON")
         with pytest.raises(StoreError, match="une ligne désigne une ligne absente"):
             database.migrate()
@@ -239,9 +240,19 @@ def test_a_row_that_refers_to_nothing_stops_an_upgrade_of_sqlite(
 def _session_opens(store: Store) -> None:
     origin = Origin(Channel.VOICE, call_id=earlier.CALL)
     session = Session(earlier.TOKEN, earlier.OURS, origin, 1, 3)
-    payment = dossier.last_payment(store, session)
+    assert dossier.caisse(store, session) == earlier.CAISSE
+
+
+def _payment_can_be_read(store: Store) -> None:
+    origin = Origin(Channel.VOICE, call_id=earlier.CALL)
+    payment = dossier.last_payment(store, Session(earlier.TOKEN, earlier.OURS, origin, 1, 3))
     assert payment is not None
     assert (payment.paid_on, payment.cents) == (date(2021, 11, 2), earlier.CENTS)
+
+
+def _delays_are_told(store: Store) -> None:
+    (delay,) = processing_delays.of_caisse(store, earlier.CAISSE)
+    assert (delay.category, delay.last) == ("rsa-aah", date(2021, 10, 8))
 
 
 def _code_then_password_open(store: Store) -> None:
@@ -422,6 +433,7 @@ def _key_ring_is_the_right_one(store: Store) -> None:
 
 MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0001", _session_opens),
+    ("0018", _payment_can_be_read),
     ("0001", _code_then_password_open),
     ("0001", _person_is_readable),
     ("0001", _audit_is_whole),
@@ -446,6 +458,7 @@ MEANINGS: Sequence[tuple[str, Callable[[Store], None]]] = [
     ("0015", _campaign_goes_on),
     ("0016", _clients_code_is_good),
     ("0016", _messages_have_the_version_that_they_had),
+    ("0018", _delays_are_told),
 ]
 
 VIOLATIONS = [
@@ -454,7 +467,6 @@ VIOLATIONS = [
     "UPDATE credential SET origin = NULL",
     "UPDATE account SET moved_to = '00000000000000000000000000000001'",
     "DELETE FROM account",
-    "UPDATE payment SET paid_on = '2021-01-01'",
 ]
 
 

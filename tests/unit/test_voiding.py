@@ -47,7 +47,6 @@ from shared.models import (
     CredentialState,
     EndedBy,
     Message,
-    Payment,
     Person,
     Role,
     Situation,
@@ -73,6 +72,7 @@ from tests.store import (
     execute,
     log_in,
     open_session,
+    pay,
 )
 from tests.web import (
     CLAIRE,
@@ -653,10 +653,10 @@ class _Kind:
 
 
 KINDS = (
-    _Kind(40, "read-last-payment", INSIDE, concerned=True),
-    _Kind(20, "read-last-payment", T1, concerned=True),
-    _Kind(10, "read-last-payment", T2, concerned=False),
-    _Kind(10, "read-last-payment", T1 - MOMENT, concerned=False),
+    _Kind(40, "read-payments", INSIDE, concerned=True),
+    _Kind(20, "read-payments", T1, concerned=True),
+    _Kind(10, "read-payments", T2, concerned=False),
+    _Kind(10, "read-payments", T1 - MOMENT, concerned=False),
     _Kind(2, "contacts-changed", INSIDE, concerned=True),
     _Kind(2, "contacts-changed", T2 - MOMENT, concerned=True),
     _Kind(2, "contacts-changed", T2, concerned=False),
@@ -769,7 +769,7 @@ def test_who_had_chosen_a_password_before_is_not_told(store: Store) -> None:
     add_person(store, account_id, HUGO)
     with _at(store, T1 - timedelta(hours=30)):
         make_web_account(store)
-    execute(store, lambda t: t.add(Payment(account_id=account_id, paid_on=T1.date(), cents=1)))
+    pay(store, account_id, (T1.date().isoformat(), 1))
     with _at(store, INSIDE):
         dossier.last_payment(store, open_session(store))
     everybody = [one.role for one in voiding.concerned(store, WINDOW)]
