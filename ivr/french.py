@@ -76,6 +76,12 @@ def _day_of_month(day: dt.date) -> tuple[str, ...]:
     return (*ordinal, f"mois-{day.month}", *cardinal(day.year))
 
 
+def month(text: str) -> tuple[str, ...]:
+    """Say a month given as `2026-11`: « novembre deux mille vingt-six »."""
+    year, number = text.split("-")
+    return (f"mois-{int(number)}", *cardinal(int(year)))
+
+
 def _numeral(number: int) -> tuple[str, ...]:
     """Say the numeral from the left, recursively; 0 is silent, as after « cent » or « mille »."""
     if number == 0:

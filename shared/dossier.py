@@ -74,14 +74,6 @@ def last_payment(store: Store, session: Session) -> Payment | None:
     return payments[0] if payments else None
 
 
-def readable(store: Store, session: Session, section: Section[Any]) -> bool:
-    """Say whether the session's person may read a section, for what is said unasked."""
-    with store.database.read() as transaction:
-        sessions.account_of(store, transaction, session)
-        right, _ = READING[section]
-        return rights.holder_of(transaction, session).may(right)
-
-
 def caisse(store: Store, session: Session) -> str:
     """Give the code of the dossier's caisse, by which a person tells several apart (D11)."""
     with store.database.read() as transaction:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 import click
 
 from ivr.asterisk import check_files
+from ivr.codes import unspoken
 from ivr.errors import ScriptError
 from ivr.prompts import Catalogue
 from ivr.script_files import load_script
@@ -31,8 +32,9 @@ def check() -> None:
     """
     settings = load_settings()
     findings: list[str] = []
+    rules = None
     with _collected(findings):
-        load_rules(settings.rules)
+        rules = load_rules(settings.rules)
     with _collected(findings):
         load_texts(settings.letter_texts)
     findings += templates.check(settings.templates)
@@ -43,6 +45,8 @@ def check() -> None:
         script = load_script(settings.dialplans)
     with suppress(ScriptError):  # reported with the script
         catalogue = Catalogue.load(settings.dialplans)
+    if rules is not None and catalogue is not None:
+        findings += (f"{settings.rules}: {it}" for it in unspoken(rules.dossier.codes, catalogue))
     with _collected(findings):
         check_files(settings.dialplans / "asterisk", catalogue)
     for finding in findings:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import make_url
 
 from ivr.ami import AmiLink
+from ivr.codes import unspoken
 from ivr.prompts import missing
 from ivr.script import Script
 from ivr.script_files import load_script
@@ -195,8 +196,10 @@ def _repeat(
 
 
 def load_playable_script(settings: Settings) -> Script:
-    """Load the call script; ClickException if a prompt's audio is missing."""
+    """Load the call script; ClickException if a prompt is missing, or its audio."""
     script = load_script(settings.dialplans)
+    for finding in unspoken(load_rules(settings.rules).dossier.codes, script.catalogue):
+        raise click.ClickException(f"{settings.rules}: {finding}")
     absent = missing(script.catalogue, settings.prompts, script.silences_ms())
     if absent:
         raise click.ClickException(

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 from sqlalchemy import select
@@ -12,10 +11,10 @@ from sqlalchemy import select
 from ivr.script import Delays, Script
 from ivr.script_files import load_script
 from ivr.server import VoiceServer
-from shared.models import CallRecord, Payment
+from shared.models import CallRecord
 from shared.rules import DEFAULT_FILE, Rules, load_rules
 from shared.store import Store
-from tests.store import CHEAP, NUMBER, PASSWORD, add_account
+from tests.store import CHEAP, NUMBER, PASSWORD, add_account, pay
 
 WRONG = "16042738"
 OTHER_WRONG = "58201947"
@@ -40,9 +39,7 @@ def rules_of_the_cut_over(folder: Path) -> Rules:
 
 def add_dossier(store: Store, number: str = NUMBER, password: str = PASSWORD) -> None:
     """Add an account with a payment of 1 234,50 € on 5 November 2021."""
-    account_id = add_account(store, number, password)
-    with store.database.write() as transaction:
-        transaction.add(Payment(account_id=account_id, paid_on=date(2021, 11, 5), cents=123_450))
+    pay(store, add_account(store, number, password), ("2021-11-05", 123_450))
 
 
 PAYMENT_HEARD = [
@@ -61,6 +58,13 @@ PAYMENT_HEARD = [
     "nombre-2",
     "mille",
     "nombre-21",
+]
+
+MENU = [
+    *["choix-dernier-paiement", "tapez", "chiffre-1"],
+    *["choix-paiements-droits", "tapez", "chiffre-2"],
+    *["choix-demarches", "tapez", "chiffre-3"],
+    *["choix-echanges", "tapez", "chiffre-4", "menu-touches"],
 ]
 
 

@@ -37,14 +37,19 @@ class KeyMenu(Step):
     back: StepId
     given_up: StepId
 
-    def offer(self, call: Call, choices: Mapping[str, tuple[str, T]]) -> T | StepId:
+    def offer(
+        self, call: Call, choices: Mapping[str, tuple[str, T]], before: Sequence[str] = ()
+    ) -> T | StepId:
         """Ask until there is a choice; `choices` has by key what is said of it, and it."""
         exits: dict[str, T | StepId] = {key: choice for key, (_, choice) in choices.items()}
         exits |= {ADVISER: self.adviser, BACK: self.back}
         spoken = [
-            prompt
-            for key, (action, _) in choices.items()
-            for prompt in (action, self.press, f"chiffre-{key}")
+            *before,
+            *(
+                prompt
+                for key, (action, _) in choices.items()
+                for prompt in (action, self.press, f"chiffre-{key}")
+            ),
         ]
         question = Question(ask=self.keys_everywhere, noinput=self.noinput, nomatch=self.nomatch)
         while (key := call.dialogue.choose(question, {*exits, REPEAT}, spoken)) == REPEAT:

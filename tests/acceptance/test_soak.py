@@ -69,7 +69,7 @@ IN_ONE_GO = CAISSE + "{number}" + PASSWORD
 FORGOTTEN_IN_ONE_GO = CAISSE + "{number}#1"
 HABITS = {
     "types all in one go": Habit([IN_ONE_GO + "1"], "authenticated"),
-    "answers each question": Habit([*LOG_IN, "1", "9", "2"], "authenticated"),
+    "answers each question": Habit([*LOG_IN, "1", "9", "*"], "authenticated"),
     "asks for an adviser": Habit([*LOG_IN, "1", "0"], "transferred"),
     "erases a number": Habit([CAISSE, "123*{number}", PASSWORD], "authenticated"),
     "goes back to the number": Habit([CAISSE, "0000000", "*", *LOG_IN[1:]], "authenticated"),

@@ -30,7 +30,7 @@ A_CALL = Call([DEPARTMENT, Pause(0.5), HangUp()])
 TWENTY_CALLS = [
     *[Call([WaitForEnd(30)])] * 5,
     *[Call([DEPARTMENT, WaitForEnd(30)])] * 5,
-    *[Call([Pause(1 + n / 5), LOG_IN, Type("2"), WaitForEnd(30)]) for n in range(10)],
+    *[Call([Pause(1 + n / 5), LOG_IN, Type("*"), WaitForEnd(30)]) for n in range(10)],
 ]
 
 

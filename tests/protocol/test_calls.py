@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from ivr.records import Recorder
 from ivr.script import Script
@@ -21,9 +21,18 @@ from shared.rules import Rules
 from shared.secret import Secret
 from shared.store import Store
 from tests.postgresql import PostgresqlServer
-from tests.store import CAISSE, NUMBER, PASSWORD, CountingHasher, FakeClock
+from tests.store import (
+    CAISSE,
+    NUMBER,
+    PASSWORD,
+    CountingHasher,
+    FakeClock,
+    add_account,
+    pay,
+)
 from tests.telephony import (
     ANOTHER_WRONG,
+    MENU,
     OTHER_WRONG,
     PAYMENT_HEARD,
     WRONG,
@@ -39,10 +48,6 @@ SILENCE = ""  # a question that the caller leaves without an answer
 UNKNOWN = "9999999"
 UNKNOWN_READ_BACK = ["vous-avez-tape", *(f"chiffre-{digit}" for digit in UNKNOWN)]
 READ_BACK = ["vous-avez-tape", *(f"chiffre-{digit}" for digit in NUMBER)]
-MENU = [
-    *["choix-dernier-paiement", "tapez", "chiffre-1"],
-    *["choix-quitter", "tapez", "chiffre-2", "menu-touches"],
-]
 
 
 @pytest.fixture
@@ -197,7 +202,7 @@ DIALOGUES = {
         ],
     ),
     "an unknown choice, then goodbye": (
-        [CAISSE, NUMBER, PASSWORD, "7", "2"],
+        [CAISSE, NUMBER, PASSWORD, "7", "*"],
         [
             *["departement", "numero", *READ_BACK, "mot-de-passe"],
             *[*MENU, "choix-inconnu", *MENU, "au-revoir"],
@@ -324,9 +329,7 @@ def test_an_expired_password_is_told_so(voice: VoiceServer, store: Store, clock:
 
 def test_a_dossier_without_payments_says_so(store: Store, script: Script) -> None:
     """R32: payments show nothing yet."""
-    add_dossier(store)
-    with store.database.write() as transaction:
-        transaction.execute(text("DELETE FROM payment"))
+    add_account(store)
     with running(store, script) as server:
         assert "aucun-paiement" in heard(server, [f"{CAISSE}{NUMBER}{PASSWORD}1"])
 
@@ -389,7 +392,7 @@ def test_a_database_that_stops_in_mid_call_is_apologised_for(
             assert call.variables["SVI_NEXT"] == "adviser"
         finally:
             postgresql.start()
-        assert "choix-quitter" in heard(server, [CAISSE, NUMBER, PASSWORD])
+        assert "menu-touches" in heard(server, [CAISSE, NUMBER, PASSWORD])
     store.close()
     postgresql.drop(name)
 
@@ -429,14 +432,7 @@ def test_many_calls_at_once_each_read_their_own_dossier(store: Store, script: Sc
     """R39: fifty callers at once, each hears the payment of the number keyed."""
     numbers = [f"{n:07}" for n in range(50)]
     for number in numbers:
-        add_dossier(store, number)
-    with store.database.write() as transaction:
-        transaction.execute(
-            text(
-                "UPDATE payment SET cents = 100 * CAST((SELECT number FROM account"
-                " WHERE account.id = payment.account_id) AS INTEGER)"
-            )
-        )
+        pay(store, add_account(store, number), ("2021-11-05", 100 * int(number)))
 
     def place(number: str) -> str:
         groups = [CAISSE, number, PASSWORD, "1", HANG_UP]
@@ -481,7 +477,7 @@ def test_a_call_whose_work_takes_long_holds_up_no_other(
         assert heard(voice, [CAISSE, NUMBER])[-1] == "mot-de-passe"
         assert call.heard[-1] == "mot-de-passe"
         go_on.set()
-        call.wait_heard("choix-quitter", END_SECONDS)
+        call.wait_heard("menu-touches", END_SECONDS)
 
 
 def test_a_record_that_takes_long_to_save_holds_up_no_other(

@@ -345,7 +345,7 @@ def test_a_call_is_shown_as_it_goes(used_home: Path) -> None:
     ]
     assert spoken[0].startswith("« Bonjour, ")
     assert "zéro zéro zéro zéro trois cinq quatre" in spoken[2]
-    assert spoken[4].startswith("« Il n'y a encore aucun paiement dans votre dossier.")
+    assert spoken[4].startswith("« Cette information n'est pas disponible pour le moment.")
 
 
 ENDINGS = {

@@ -6,7 +6,7 @@ Every call is made twice, on each database; what is typed and heard stands in la
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from ivr.script import Script
 from ivr.server import VoiceServer
 from ivr.simulated import HANG_UP, SimulatedCall
 from shared import incident
-from shared.models import Account, Credential, Payment, Person, Role
+from shared.models import Account, Credential, Person, Role
 from shared.rules import Channel
 from shared.store import Store
 from tests.store import (
@@ -30,9 +30,11 @@ from tests.store import (
     FakeClock,
     add_account,
     execute,
+    pay,
     watch,
 )
 from tests.telephony import (
+    MENU,
     PAYMENT_HEARD,
     WRONG,
     add_dossier,
@@ -59,10 +61,6 @@ KEYED, HUGO_KEYED, UNKNOWN_KEYED = keyed(NIR), keyed(HUGO_NIR), keyed(UNKNOWN_NI
 THIRD_KEYED = keyed("1910275112003")
 
 PASSWORD_ASKED = ["vous-avez-tape", *(f"chiffre-{digit}" for digit in NUMBER), "mot-de-passe"]
-MENU = [
-    *["choix-dernier-paiement", "tapez", "chiffre-1"],
-    *["choix-quitter", "tapez", "chiffre-2", "menu-touches"],
-]
 CHANGED = ["identification-changee", "choix-nir", "tapez", "chiffre-1", "menu-touches"]
 ANNOUNCED = ["incident", "transfert-conseiller"]
 
@@ -107,8 +105,7 @@ def after_menu(voice: VoiceServer, meanwhile: Callable[[], object], until: str) 
 def add_paid_owner(store: Store) -> UUID:
     """Add Claire's dossier, with the payment that PAYMENT_HEARD says; give its id."""
     account_id = add_owner(store)
-    with store.database.write() as transaction:
-        transaction.add(Payment(account_id=account_id, paid_on=date(2021, 11, 5), cents=123_450))
+    pay(store, account_id, ("2021-11-05", 123_450))
     return account_id
 
 

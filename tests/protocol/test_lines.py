@@ -25,6 +25,7 @@ from shared.models import Account, Message, Person, Role, Situation
 from shared.store import Store
 from tests.store import CAISSE, NUMBER, PASSWORD, FakeClock, execute
 from tests.telephony import (
+    MENU,
     PAYMENT_HEARD,
     add_dossier,
     records,
@@ -56,7 +57,6 @@ def keyed(nir: str) -> str:
     return nir + calc_check_digits(nir)
 
 
-MENU = choices("choix-dernier-paiement", "choix-quitter", end="menu-touches")
 WEEK = words("horaires du jour-1 au jour-5 de nombre-9 heures a")
 ARIPA_HOURS = [*WEEK, *words("nombre-16 heures nombre-30")]
 STUDENT_HOURS = [*WEEK, *words("nombre-19 heures nombre-30")]

@@ -141,7 +141,7 @@ def test_these_are_all_readings() -> None:
     changes = {"give_delegation", "withdraw_delegation"}
     telling_apart = {"caisse"}  # of several dossiers of a person (D11)
     audited = {"read", "last_payment", "disclosure"}
-    offering = {"rights_of", "readable"}  # reads nothing of the dossier
+    offering = {"rights_of"}  # reads nothing of the dossier
     names = {function.__name__ for function in FUNCTIONS}
     assert names == audited | offering | changes | telling_apart
     assert [*dossier.READING] == [*SECTIONS]
@@ -339,7 +339,8 @@ def _read_by(store: Store, session: Session) -> tuple[frozenset[str], frozenset[
     """Give what a session reads, and what it will read once the first claim is dealt with."""
     read, later = set(), set()
     for section in SECTIONS:
-        may = dossier.readable(store, session, section)
+        right, _ = dossier.READING[section]
+        may = right in dossier.rights_of(store, session)
         try:
             dossier.read(store, session, section)
             read.add(section.name)
@@ -351,15 +352,11 @@ def _read_by(store: Store, session: Session) -> tuple[frozenset[str], frozenset[
     return frozenset(read), frozenset(later)
 
 
-def test_whether_a_section_may_be_read_is_not_audited(store: Store) -> None:
+def test_what_may_be_read_is_not_audited(store: Store) -> None:
     """It tells nothing of the dossier."""
     add_account(store)
-    session = open_session(store)
-    assert dossier.readable(store, session, ALERTS)
+    assert dossier.rights_of(store, open_session(store))
     assert _events(store) == []
-    sessions.end(store, session)
-    with pytest.raises(SessionEndedError):
-        dossier.readable(store, session, ALERTS)
 
 
 # Rights (R26 to R31)

@@ -177,6 +177,18 @@ def test_weekdays() -> None:
     assert heard(french.weekdays(6, 6)) == "le samedi"
 
 
+MONTHS = {
+    "2026-11": "novembre deux mille vingt-six",
+    "2021-08": "août deux mille vingt et un",
+    "1999-01": "janvier mille neuf cent quatre-vingt-dix-neuf",
+}
+
+
+@pytest.mark.parametrize(("month", "text"), MONTHS.items(), ids=MONTHS)
+def test_month(month: str, text: str) -> None:
+    assert heard(french.month(month)) == text
+
+
 def test_digits_keep_leading_zeros() -> None:
     assert heard(french.digits("0012345")) == "zéro zéro un deux trois quatre cinq"
 

@@ -11,12 +11,14 @@ from ivr.errors import ScriptError
 from ivr.script import LineKind
 from ivr.script_files import DEFAULT_FOLDER, load_script
 from shared.rights import Right
+from shared.rules import DEFAULT_FILE
 from svi.check import check
 
 HANDLERS = (
-    "adviser, announce, another_code, authenticate, choose_dossier, closed, department, enter_code,"
-    " forgotten, goodbye, identify, identify_by_nir, last_payment, menu, out_of_hours,"
-    " password_notice, send_code, session_ended, way_in, welcome"
+    "adviser, alerts, announce, another_code, appointments, authenticate, certificates,"
+    " choose_dossier, claims, closed, debts, delays, department, enter_code, forgotten, goodbye,"
+    " identify, identify_by_nir, last_payment, letters, menu, out_of_hours, password_notice,"
+    " payments, quotient, requests, rights, send_code, session_ended, way_in, welcome"
 )
 SERVICE = b"""\
 [service]
@@ -25,9 +27,7 @@ failure_step = 'failure'
 session_ended_step = 'session_ended'
 """
 EMPTY_STEP = '\n[{name}]\nhandler = "goodbye"\nprompts = ["au-revoir"]\n'
-THREE_CHOICES = "".join(
-    f'  {{ key = "{key}", prompt = "choix-quitter", goto = "goodbye" }},\n' for key in (3, 4, 5)
-)
+FIFTH_CHOICE = '  { key = "5", prompt = "choix-nir", goto = "goodbye" },\n'
 
 *_rights, _last_right = (repr(right.value) for right in Right)
 RIGHTS = f"{', '.join(_rights)} ou {_last_right}"
@@ -56,6 +56,13 @@ def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text("utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def test_a_code_that_nobody_could_say(folder: Path) -> None:
+    """R38: what the information system may tell needs a prompt."""
+    replace(folder / "prompts.toml", "droit-apl =", "droit-apk =")
+    rule = "dossier.codes.droit: il manque le message « droit-apl »"
+    assert findings(folder) == [f"{DEFAULT_FILE}: {rule}"]
 
 
 def test_a_good_script_is_one_line(folder: Path) -> None:
@@ -133,7 +140,7 @@ FAULTS = {
     ),
     "text instead of a table of a choice": (
         "menus.toml",
-        '{ key = "2", prompt = "choix-quitter", goto = "goodbye" }',
+        '{ key = "2", prompt = "choix-paiements-droits", goto = "money_menu" }',
         '"goodbye"',
         "menus.toml: main_menu.choices.1: il faut une table",
     ),
@@ -181,7 +188,7 @@ FAULTS = {
     ),
     "unknown step of a choice": (
         "menus.toml",
-        'goto = "goodbye"',
+        'goto = "money_menu"',
         'goto = "zzz"',
         "menus.toml: main_menu.choices.1.goto: « zzz » n'existe pas",
     ),
@@ -242,7 +249,7 @@ FAULTS = {
     "five choices": (
         "menus.toml",
         '  { key = "2"',
-        f'{THREE_CHOICES}  {{ key = "2"',
+        f'{FIFTH_CHOICE}  {{ key = "2"',
         "menus.toml: main_menu.choices: 4 au plus à la fois",
     ),
     "choice for a right that there is not": (
@@ -274,14 +281,14 @@ FAULTS = {
     ),
     "menu key twice, at times that meet": (
         "menus.toml",
-        '{ key = "2", prompt = "choix-quitter", goto = "goodbye" }',
-        '{ key = "1", prompt = "choix-quitter", goto = "goodbye", from = 2026-12-02T00:00:00 }',
+        '{ key = "2", prompt = "choix-paiements-droits", goto = "money_menu" }',
+        '{ key = "1", prompt = "tapez", goto = "money_menu", from = 2026-12-02T00:00:00 }',
         "menus.toml: main_menu.choices.1.key: la touche 1 mène déjà ailleurs",
     ),
     "five choices, of which one is for those with a code": (
         "menus.toml",
         '  { key = "2"',
-        THREE_CHOICES.replace(" }", ', credentials = ["code"] }', 1) + '  { key = "2"',
+        FIFTH_CHOICE.replace(" }", ', credentials = ["code"] }') + '  { key = "2"',
         "menus.toml: main_menu.choices: 4 au plus à la fois",
     ),
     "line without a kind": (
@@ -604,7 +611,8 @@ def test_choices_that_nobody_sees_together_are_counted_apart(folder: Path) -> No
         '{ key = "4", credentials = ["one-time-code", "password"] }',
     )
     choices = ", ".join(apart).replace("{", '{ prompt = "tapez", goto = "goodbye",')
-    replace(folder / "menus.toml", '  { key = "2"', f'{choices},\n  {{ key = "2"')
+    first_of_two = '  { key = "1", prompt = "choix-aripa-information"'
+    replace(folder / "menus.toml", first_of_two, f"{choices},\n{first_of_two}")
     assert len(load_script(folder).steps) == len(load_script().steps)
 
 
