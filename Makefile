@@ -4,8 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check lint unit long peers acceptance calls installations bench soak lock python \
-    speech asterisk
+.PHONY: run test check lint unit long peers acceptance calls installations bench soak lock jssip \
+    python speech asterisk
 
 run: .venv/ready asterisk
 	@tools/packages.sh fonts-dejavu-core
@@ -47,9 +47,10 @@ peers: .venv/ready tests/peers/node_modules
 
 acceptance: calls installations
 
-# One at a time: callers type and listen in real time.
-calls: .venv/ready asterisk
-	@tools/packages.sh sip-tester tcpdump
+# One at a time: callers type and listen in real time. Some have a browser for a telephone: axe
+# judges its page, and JsSIP is bundled again.
+calls: .venv/ready asterisk tests/peers/node_modules tools/jssip/node_modules
+	@tools/packages.sh sip-tester tcpdump chromium
 	$(BIN)/pytest -q tests/acceptance $(addprefix --ignore=,$(INSTALLATIONS))
 
 # Crowds of simulated calls, whole installations that are killed, searched, on a full disk or with
@@ -92,11 +93,16 @@ svi/locale/fr/LC_MESSAGES/messages.mo: svi/locale/fr/LC_MESSAGES/messages.po
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-tests/peers/node_modules: tests/peers/package.json tests/peers/package-lock.json
+%/node_modules: %/package.json %/package-lock.json
 	@command -v npm >/dev/null || tools/packages.sh npm
-	@echo "installing npm packages of the peers"
-	@npm ci --silent --prefix tests/peers
+	@echo "installing npm packages of $*"
+	@npm ci --silent --prefix $*
 	@touch $@
+
+# The telephone's JsSIP, of the versions that the lock file names. It is committed: `make run` needs
+# no npm (docs/decisions/0009).
+jssip: tools/jssip/node_modules
+	node tools/jssip/build.mjs svi/telephone/jssip.js
 
 # Debian's python3 can't make a virtual environment without python3-venv.
 python:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import NoReturn
@@ -63,6 +63,17 @@ class AsteriskStartError(Exception):
 
 
 @dataclass(frozen=True)
+class Addition:
+    """More of Asterisk's files: each is appended to its namesake, or stands for itself.
+
+    `values` are those of the placeholders that these files alone have.
+    """
+
+    source: Path
+    values: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class AsteriskSettings:
     """What differs from one installation to the next.
 
@@ -70,7 +81,8 @@ class AsteriskSettings:
     spool, lib and data; `root` the folder that `tools/asterisk.sh` made; `prompts` the folder of
     `<id>.wav` files, played as `svi/<id>`. `public_host` is the address that callers are told, by
     default `sip_host`. `trunk` and `ami_permit` are the addresses or networks (CIDR), separated by
-    commas, that may call and that may use the manager interface.
+    commas, that may call and that may use the manager interface. `addition` is what this
+    installation has beside the files of all.
     """
 
     sip_host: str
@@ -87,6 +99,7 @@ class AsteriskSettings:
     trunk: str = LOOPBACK
     ami_host: str = LOOPBACK
     ami_permit: str = LOOPBACK
+    addition: Addition | None = None
 
 
 def render(settings: AsteriskSettings, source: Path = SOURCE, run: Path | None = None) -> None:
@@ -97,6 +110,9 @@ def render(settings: AsteriskSettings, source: Path = SOURCE, run: Path | None =
     """
     home = settings.home.resolve()
     texts = _render_texts(source, _placeholder_values(settings, run or home / "run"))
+    if settings.addition:
+        added = _render_texts(settings.addition.source, settings.addition.values)
+        texts |= {name: texts.get(name, "") + text for name, text in added.items()}
     home.mkdir(mode=0o700, parents=True, exist_ok=True)  # a log may name a caller
     for folder in ("run", "cache", "lib/keys", "spool", "log/cdr-custom", "data/sounds/fr"):
         (home / folder).mkdir(parents=True, exist_ok=True)
@@ -151,17 +167,17 @@ def _placeholder_values(settings: AsteriskSettings, run: Path) -> dict[str, str]
         "RTP_START": settings.rtp_start,
         "RTP_END": settings.rtp_end,
     }
-    for name, value in values.items():
-        if _UNSAFE_VALUE.search(str(value)):
-            raise AsteriskFileError(
-                f"{name} : cette valeur ne peut pas aller dans les fichiers d'Asterisk : elle est"
-                " vide, bordée d'espaces, ou a un point-virgule ou un caractère de contrôle"
-            )
     return {name: str(value) for name, value in values.items()}
 
 
 def _render_texts(source: Path, values: Mapping[str, str]) -> dict[str, str]:
     """Give the filled-in text of every file of `source`, by file name."""
+    for name, value in values.items():
+        if _UNSAFE_VALUE.search(value):
+            raise AsteriskFileError(
+                f"{name} : cette valeur ne peut pas aller dans les fichiers d'Asterisk : elle est"
+                " vide, bordée d'espaces, ou a un point-virgule ou un caractère de contrôle"
+            )
     used: set[str] = set()
     texts = {}
     for path in sorted(source.glob("*.conf")):

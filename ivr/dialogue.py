@@ -43,7 +43,7 @@ class Field:
 
 
 class Trace(Protocol):
-    """Watches the dialogue, for `svi call`; secret keys come as `*`."""
+    """Watches the dialogue, for who tries the script; secret keys come as `*`."""
 
     def said(self, text: str) -> None:
         """Hear what is played to the caller."""
@@ -92,7 +92,7 @@ class Dialogue:
             self.say(*before, prompt)
             answer = self._read(field)
             if not self._comment(question, answer):
-                self._keyed(answer, secret=field.secret)
+                self._keyed(answer, secret=field.secret and not isinstance(answer, NoEntry))
                 return answer
         return NoEntry.GIVEN_UP
 

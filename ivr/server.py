@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from uuid import uuid4
@@ -40,10 +40,13 @@ class VoiceServer:
         store: Store,
         script: Script,
         address: tuple[str, int] = ("127.0.0.1", 0),
-        trace: Callable[[], Trace] | None = None,
+        trace: Callable[[Mapping[str, str]], Trace | None] = lambda _: None,
         move: Move | None = None,
     ) -> None:
-        """Listen; without `move` a caller hears of an incident at the next access only."""
+        """Listen; `trace` gives, by a call's AGI environment, who watches it.
+
+        Without `move` a caller hears of an incident at the next access only.
+        """
         self._store = store
         self._script = script
         self._trace = trace
@@ -173,7 +176,7 @@ class VoiceServer:
                 self._script.catalogue,
                 self._script.delays,
                 self._backend,
-                self._trace() if self._trace else None,
+                self._trace(agi.env),
             ),
             script=self._script,
             store=self._store,

@@ -60,7 +60,7 @@ def call(keys: str, line: str, caller: str) -> None:
     logs.configure(settings.logs / "voice.log")
     transcript = _Transcript()
     with open_store(settings) as store:
-        server = VoiceServer(store, script, trace=lambda: transcript)
+        server = VoiceServer(store, script, trace=lambda _: transcript)
         server.start()
         try:
             with SimulatedCall(server.address, line=line, caller=caller, groups=groups):

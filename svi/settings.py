@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     )
     sip_host: str = Field(default="127.0.0.1", description="as callers reach it: not 0.0.0.0")
     sip_port: int = Field(default=5060, ge=1, le=65535)
+    telephone_port: int = Field(
+        default=4583, ge=0, le=65535, description="the page of svi up, for this machine alone"
+    )
     ami: Path = Field(
         default_factory=lambda data: data["home"] / "ami.json",
         description="how to reach Asterisk's manager: JSON, host, port, user, secret",

@@ -36,6 +36,7 @@ from svi.service import (
     raise_file_limit,
 )
 from svi.settings import Settings
+from svi.telephone.server import Telephone
 from svi.voice import POLL_SECONDS, stopped_by_signal
 
 # Everything has ended 10 s after Ctrl-C: calls may end by themselves, then hear an apology of 4 s.
@@ -50,10 +51,12 @@ AMI_SECONDS = 5.0
 def up() -> None:
     """Démarre tout sur cette machine, avec des dossiers de démonstration.
 
+    Un téléphone, page web de cette machine seule, permet de l'appeler.
+
     \b
     Exemples :
       svi up
-      SVI_HOME=/tmp/essai SVI_SIP_PORT=5070 svi up      une deuxième installation à côté
+      SVI_HOME=/tmp/essai SVI_SIP_PORT=5070 SVI_TELEPHONE_PORT=4590 svi up      une autre à côté
     """
     settings = load_settings()
     raise_file_limit()
@@ -70,10 +73,12 @@ def up() -> None:
         stack.enter_context(housekeeping(store))
         demo.refuse_real_people(settings, store)
         demo.fill(store)
+        telephone = Telephone(settings.telephone_port, _free_port(), script.lines)
+        page = stack.enter_context(telephone.served())
         for route in (Route.SMS, Route.MAIL):
-            stack.enter_context(_messages_shown(settings, store, route))
-        asterisk = stack.enter_context(_running(settings, store, script))
-        click.echo(_screen(settings))
+            stack.enter_context(_messages_shown(settings, store, route, telephone))
+        asterisk = stack.enter_context(_running(settings, store, script, telephone))
+        click.echo(_screen(settings, page))
         click.echo("ready")
         while asterisk.alive():
             time.sleep(POLL_SECONDS)
@@ -96,13 +101,21 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _messages_shown(settings: Settings, store: Store, route: Route) -> AbstractContextManager[None]:
-    """Write messages to a file and to the screen, instead of sending them."""
-    provider = FileProvider(settings.messages, _show, route, only_invented_people=True)
+def _messages_shown(
+    settings: Settings, store: Store, route: Route, telephone: Telephone
+) -> AbstractContextManager[None]:
+    """Write messages to a file, to the screen and to the page, instead of sending them."""
+
+    def show(message: Outgoing) -> None:
+        _print(message)
+        if route == Route.SMS:
+            telephone.show(message)
+
+    provider = FileProvider(settings.messages, show, route, only_invented_people=True)
     return dispatching(store, provider, Templates.load(settings.templates, route))
 
 
-def _show(message: Outgoing) -> None:
+def _print(message: Outgoing) -> None:
     origin, text = f"de {message.sender}", message.text.reveal()
     if message.subject:
         click.echo(f"Courriel {origin} à {message.destination} : {message.subject}\n\n{text}")
@@ -111,11 +124,13 @@ def _show(message: Outgoing) -> None:
 
 
 @contextmanager
-def _running(settings: Settings, store: Store, script: Script) -> Iterator[Asterisk]:
+def _running(
+    settings: Settings, store: Store, script: Script, telephone: Telephone
+) -> Iterator[Asterisk]:
     """Run the voice server and Asterisk; in the end let calls end before either stops."""
     ami_port, ami_secret = _free_port(), Secret(secrets.token_hex(16))
     link = AmiLink("127.0.0.1", ami_port, "svi", ami_secret)
-    voice = VoiceServer(store, script, move=link.announce_incident)
+    voice = VoiceServer(store, script, trace=telephone.trace, move=link.announce_incident)
     host, port = voice.address
     asterisk = Asterisk(
         AsteriskSettings(
@@ -127,6 +142,7 @@ def _running(settings: Settings, store: Store, script: Script) -> Iterator[Aster
             home=settings.home / "asterisk",
             root=settings.asterisk,
             prompts=settings.prompts,
+            addition=telephone.asterisk_files,
         ),
         settings.dialplans / "asterisk",
     )
@@ -171,12 +187,16 @@ def _free_port() -> int:
         return port
 
 
-def _screen(settings: Settings) -> str:
+def _screen(settings: Settings, page: str) -> str:
     """Say what to dial and type."""
     rows = "\n".join(f"  {d.department:<11}  {d.number}   {d.password}" for d in demo.DOSSIERS)
     first = demo.DOSSIERS[0]
     return f"""
-Le serveur vocal répond. Avec un téléphone SIP, appelez :
+Le serveur vocal répond. Pour l'appeler de cette machine, ouvrez dans un navigateur :
+
+    {page}
+
+ou, avec un téléphone SIP, appelez :
 
     sip:3230@{settings.sip_host}:{settings.sip_port}
 
@@ -186,7 +206,7 @@ Tapez le département, le numéro d'allocataire et le mot de passe :
 {rows}
 
 puis 1 pour le dernier paiement. « Mot de passe oublié » est # à la place du mot de passe, puis 1 :
-le SMS s'affiche ici et s'ajoute à {settings.messages}. Sans téléphone, dans un autre terminal :
+le SMS s'affiche ici et s'ajoute à {settings.messages}. Sans son, dans un autre terminal :
 
     .venv/bin/svi call --keys "{first.department} {first.number} {first.password} 1"
 

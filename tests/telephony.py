@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 from sqlalchemy import select
 
@@ -13,7 +15,9 @@ from ivr.script_files import load_script
 from ivr.server import VoiceServer
 from shared.models import CallRecord
 from shared.rules import DEFAULT_FILE, Rules, load_rules
+from shared.secret import Secret
 from shared.store import Store
+from sms.provider import Outgoing
 from tests.store import CHEAP, NUMBER, PASSWORD, add_account, pay
 
 WRONG = "16042738"
@@ -28,6 +32,12 @@ def script_with_silence(seconds: float = 60.0) -> Script:
     """
     script = load_script()
     return replace(script, delays=Delays(first_key=seconds, between_keys=seconds, tries=3))
+
+
+def an_sms(text: str) -> Outgoing:
+    """Give an SMS that is about to leave."""
+    minute, now = timedelta(minutes=1), datetime.now(UTC)
+    return Outgoing(uuid4(), "+33612345678", Secret(text), "Caf", uuid4(), minute, now)
 
 
 def rules_of_the_cut_over(folder: Path) -> Rules:

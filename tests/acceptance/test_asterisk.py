@@ -13,15 +13,17 @@ import time
 import wave
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self, TextIO
 
+import aiohttp
 import pytest
 
 from ivr.ami import AmiLink
 from ivr.asterisk import SOURCE, Asterisk, AsteriskSettings, AsteriskStartError
 from shared.secret import Secret
+from svi.telephone.server import Telephone
 from tests.acceptance.machine import READY_SECONDS, ROOT, free_port, wait_until
 
 SECRET = "open-sesame"
@@ -435,12 +437,12 @@ def test_a_number_that_is_no_number_never_reaches_the_voice_server(
 
 INVITE = """\
 INVITE sip:3230@127.0.0.1:{port} SIP/2.0
-Via: SIP/2.0/UDP {source};branch=z9hG4bK{branch};rport
-From: "{name}" <sip:0612345678@{source}>;tag=a
+Via: SIP/2.0/{transport} {source};branch=z9hG4bK{branch};rport
+From: "{name}" <sip:{user}@{source}>;tag=a
 To: <sip:3230@127.0.0.1:{port}>
 Call-ID: {branch}
 CSeq: 1 INVITE
-Contact: <sip:0612345678@{source}>
+Contact: <sip:{user}@{source}>
 Max-Forwards: 70
 Content-Type: application/sdp
 Content-Length: {length}
@@ -457,15 +459,22 @@ m=audio 40000 RTP/AVP 8
 """
 
 
-def invite(switch: Switch, source: str, name: str = "") -> str:
+def invitation(port: int, source: str, user: str, name: str = "", transport: str = "UDP") -> str:
+    """Write a call from an address, by whoever the caller says to be."""
+    branch, body = str(time.monotonic_ns()), SDP.replace("\n", "\r\n")
+    head = {"port": port, "source": source, "branch": branch, "user": user, "name": name}
+    return INVITE.replace("\n", "\r\n").format(
+        **head, transport=transport, length=len(body), body=body
+    )
+
+
+def invite(switch: Switch, source: str, name: str = "", user: str = "0612345678") -> str:
     """Give the status of the last answer to a call that comes from an address."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
         caller.bind((source, 0))
         caller.settimeout(5)
-        port, branch = caller.getsockname()[1], str(time.monotonic_ns())
-        body = SDP.replace("\n", "\r\n")
-        head = {"port": switch.settings.sip_port, "source": f"{source}:{port}", "branch": branch}
-        text = INVITE.replace("\n", "\r\n").format(**head, name=name, length=len(body), body=body)
+        own = f"{source}:{caller.getsockname()[1]}"
+        text = invitation(switch.settings.sip_port, own, user, name)
         caller.sendto(text.encode(), ("127.0.0.1", switch.settings.sip_port))
         status = "SIP/2.0 100"
         while status.startswith("SIP/2.0 1"):
@@ -477,6 +486,17 @@ def test_only_the_trunk_may_call(switch: Switch) -> None:
     assert invite(switch, "127.0.0.2") == "SIP/2.0 401 Unauthorized"
     assert invite(switch, "127.0.0.1") == "SIP/2.0 200 OK"
     wait_until(lambda: len(switch.server.calls) == 1)
+
+
+@pytest.mark.parametrize("user", ["telephone", "trunk"])
+def test_who_says_to_be_an_endpoint_is_none(switch: Switch, user: str) -> None:
+    assert invite(switch, "127.0.0.2", user=user) == "SIP/2.0 401 Unauthorized"
+
+
+def test_there_is_no_web_server_and_no_telephone_without_svi_up(switch: Switch) -> None:
+    assert "Server Disabled" in switch.asterisk.cli("http show status")
+    assert "ws" not in switch.asterisk.cli("pjsip show transports").lower().split()
+    assert "telephone" not in switch.asterisk.cli("pjsip show endpoints")
 
 
 @pytest.mark.parametrize(
@@ -499,3 +519,57 @@ def test_a_call_record_says_when_how_long_and_which_line_only(switch: Switch) ->
     date, number = r'"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"', r"\d+"
     record = next(line for line in switch.records()[before:] if "3238" in line)
     assert re.fullmatch(rf'{date},{number},"ANSWERED","\d+\.\d+","3238"', record)
+
+
+# ------------------------------------------------------------- the telephone of `svi up`'s page
+
+
+@pytest.fixture(scope="module")
+def with_telephone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Switch, Telephone]]:
+    """An Asterisk that pages may call."""
+    telephone = Telephone(0, free_port(socket.SOCK_STREAM), {})
+    with VoiceServer() as server:
+        home = tmp_path_factory.mktemp("telephone") / "home"
+        settings = replace(settings_in(home, server.port), addition=telephone.asterisk_files)
+        asterisk = Asterisk(settings)
+        asterisk.start()
+        try:
+            asterisk.wait_ready(READY_SECONDS)
+            yield Switch(asterisk, settings, server), telephone
+        finally:
+            asterisk.stop()
+
+
+@pytest.mark.parametrize("user", ["0612345678", "trunk", "telephone"])
+def test_a_telephone_lets_no_stranger_in(
+    with_telephone: tuple[Switch, Telephone], user: str
+) -> None:
+    switch, _ = with_telephone
+    assert invite(switch, "127.0.0.2", user=user) == "SIP/2.0 401 Unauthorized"
+    assert switch.server.calls == []
+
+
+def test_a_telephone_leaves_the_trunk_as_it_is(with_telephone: tuple[Switch, Telephone]) -> None:
+    switch, _ = with_telephone
+    assert invite(switch, "127.0.0.1", user="trunk") == "SIP/2.0 200 OK"
+    wait_until(lambda: len(switch.server.calls) == 1)
+    switch.server.calls.clear()
+
+
+async def test_without_the_secret_no_site_reaches_asterisk(
+    with_telephone: tuple[Switch, Telephone],
+) -> None:
+    """Any page of this machine's browsers may ask: neither the path nor the name is enough."""
+    switch, telephone = with_telephone
+    values = telephone.asterisk_files.values
+    server, secret = f"http://127.0.0.1:{values['TELEPHONE_PORT']}", values["TELEPHONE_SECRET"]
+    async with aiohttp.ClientSession() as session:
+        for path in ("/ws", "/", "/httpstatus", f"/{secret[1:]}/ws"):
+            async with session.get(server + path) as answer:
+                assert answer.status == 404
+        async with session.ws_connect(f"{server}/{secret}/ws", protocols=["sip"]) as link:
+            text = invitation(switch.settings.sip_port, "x.invalid", "telephone", transport="WS")
+            await link.send_str(text)
+            status = (await link.receive_str(timeout=5)).split("\r\n")[0]
+            assert status == "SIP/2.0 401 Unauthorized"
+    assert switch.server.calls == []

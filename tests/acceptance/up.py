@@ -56,7 +56,8 @@ class Up:
     def environment(self) -> dict[str, str]:
         """The tests' own, with this installation's places."""
         places = {"SVI_HOME": str(self.home), "SVI_SIP_PORT": str(self.sip_port)}
-        return os.environ | places | {"TMPDIR": str(self.temporary)} | dict(self.changes)
+        places |= {"SVI_TELEPHONE_PORT": "0", "TMPDIR": str(self.temporary)}
+        return os.environ | places | dict(self.changes)
 
     @property
     def temporary(self) -> Path:

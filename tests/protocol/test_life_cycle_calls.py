@@ -456,7 +456,7 @@ def test_neither_nir_nor_code_is_shown_or_recorded(after: Store, script: Script)
     """D13: not in the call's record, and hidden from who watches the dialogue."""
     add_paid_owner(after)
     trace = Watcher()
-    server = VoiceServer(after, script, trace=lambda: trace)
+    server = VoiceServer(after, script, trace=lambda _: trace)
     server.start()
     heard(server, "1", KEYED, CODE)
     server.stop(END_SECONDS)

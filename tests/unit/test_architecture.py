@@ -202,6 +202,12 @@ def test_asyncio_is_of_the_edges_only() -> None:
     }
 
 
+def test_the_telephone_of_the_page_is_of_the_demonstration_alone() -> None:
+    """It may call without an operator: neither `svi voice` nor a container has it."""
+    assert _callers("Telephone") == {"svi/up.py"}
+    assert _callers("Addition") == {"svi/telephone/server.py"}
+
+
 def test_one_module_mends_smpplib() -> None:
     users = {place for place, tree in _trees("sms") if any(_imports_of(tree, "smpplib"))}
     assert users == {"sms/smpp.py"}

@@ -9,6 +9,7 @@ import pytest
 
 from ivr.asterisk import (
     SOURCE,
+    Addition,
     Asterisk,
     AsteriskFileError,
     AsteriskSettings,
@@ -16,6 +17,7 @@ from ivr.asterisk import (
     render,
 )
 from shared.secret import Secret
+from svi.telephone.server import Telephone
 
 
 @pytest.fixture
@@ -134,6 +136,39 @@ def test_an_admin_may_write_addresses_in_the_files(
     assert "match = 203.0.113.7\n" in (settings.home / "etc/pjsip.conf").read_text("utf-8")
 
 
+def test_an_addition_is_appended_to_its_namesake_or_stands_for_itself(
+    settings: AsteriskSettings, tmp_path: Path
+) -> None:
+    added = tmp_path / "added"
+    added.mkdir()
+    (added / "http.conf").write_text("bindport = @PORT@\n", "utf-8")
+    (added / "modules.conf").write_text("[modules](+)\n", "utf-8")
+    render(replace(settings, addition=Addition(added, {"PORT": "8088"})))
+    etc = settings.home / "etc"
+    assert (etc / "http.conf").read_text("utf-8") == "bindport = 8088\n"
+    modules = (SOURCE / "modules.conf").read_text("utf-8")
+    assert (etc / "modules.conf").read_text("utf-8") == f"{modules}[modules](+)\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "values", "complaint"),
+    [
+        ("bindport = @SIP_PORT@", {"PORT": "1"}, r"@SIP_PORT@ n'existe pas ; connus : PORT$"),
+        ("bindport = 8088", {"PORT": "1"}, "aucun fichier n'a de place pour @PORT@"),
+        ("bindport = @PORT@", {"PORT": "1\nprefix ="}, "^PORT : cette valeur ne peut pas aller"),
+    ],
+)
+def test_an_addition_is_checked_like_the_files_of_all(
+    settings: AsteriskSettings, tmp_path: Path, line: str, values: dict[str, str], complaint: str
+) -> None:
+    added = tmp_path / "added"
+    added.mkdir()
+    (added / "http.conf").write_text(f"{line}\n", "utf-8")
+    with pytest.raises(AsteriskFileError, match=complaint):
+        render(replace(settings, addition=Addition(added, values)))
+    assert not settings.home.exists()
+
+
 def test_a_file_that_is_not_utf8_is_named(settings: AsteriskSettings, tmp_path: Path) -> None:
     source = source_with(tmp_path, "")
     (source / "extra.conf").write_bytes(b"; \xe9t\xe9\n")
@@ -214,3 +249,29 @@ def test_only_a_known_address_may_call() -> None:
     assert "endpoint_identifier_order = ip" in lines
     assert [line for line in lines if line.startswith("match")] == ["match = @TRUNK@"]
     assert not [line for line in lines if "anonymous" in line]
+    assert "identify_by = ip" in lines  # whatever an installation adds for others
+
+
+# The telephone of the page (svi/telephone) is of `svi up` alone.
+
+
+@pytest.mark.parametrize("word", ["websocket", "webrtc", "telephone", "endpoint_identifier_user"])
+def test_the_files_of_all_know_nothing_of_the_telephone(word: str) -> None:
+    assert not (SOURCE / "http.conf").exists()
+    code = [line for path in SOURCE.glob("*.conf") for line in instructions(path.name)]
+    assert not [line for line in code if word in line]
+
+
+def test_the_telephone_is_for_this_machine_and_proves_itself(settings: AsteriskSettings) -> None:
+    telephone = Telephone(0, 8088, {})
+    render(replace(settings, addition=telephone.asterisk_files))
+    etc = settings.home / "etc"
+    secret = telephone.asterisk_files.values["TELEPHONE_SECRET"]
+    http, pjsip = ((etc / name).read_text("utf-8") for name in ("http.conf", "pjsip.conf"))
+    for line in ("bindaddr = 127.0.0.1", "bindport = 8088", f"prefix = {secret}"):
+        assert f"\n{line}\n" in http
+    *_, endpoint, credential = pjsip.split("[telephone]\n")
+    for line in ("identify_by = username", "auth = telephone", "context = from-trunk"):
+        assert f"\n{line}\n" in endpoint
+    assert f"\npassword = {secret}\n" in credential
+    assert secret not in repr(replace(settings, addition=telephone.asterisk_files))
