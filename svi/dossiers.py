@@ -25,7 +25,7 @@ def dossiers() -> None:
 
 
 @dossiers.command("import")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", metavar="CHEMIN", type=click.Path(path_type=Path))
 def import_command(path: Path) -> None:
     """Importe un fichier JSON Lines, ou tous les *.jsonl d'un dossier, rangés ensuite dans done/.
 
