@@ -66,7 +66,11 @@ class Program:
     def start(self) -> None:
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=output, stderr=output
+                # It ends with the tests, however these end.
+                ["setpriv", "--pdeathsig", "KILL", "--", *self._command],
+                env=self._environment,
+                stdout=output,
+                stderr=output,
             )
 
     def kill(self) -> None:
